@@ -1,1 +1,45 @@
-//! placeholder
+//! The election without I/O: who may vote, what counts, when a round closes, and the bytes that say so.
+//!
+//! Everything here is a state machine over bytes and a caller's clock. [`Server`] tallies ballots and
+//! commits rounds; [`Voter`] keeps one worker's replica. Both are fed frames and give back frames, so the
+//! same code runs behind sockets, in a simulator and under a fake clock in tests.
+//!
+//! It refuses to know: sockets, threads, the time of day, global randomness, what a model computes.
+//!
+//! - [`wire`]: the frames and their bytes.
+//! - [`Server`] / [`Output`]: the election's side of a run.
+//! - [`Voter`] / [`Step`]: one worker's side.
+//! - [`Exchange`]: the seam towards learning; [`Solo`] is the smallest one.
+//! - [`Terms`], [`Schedule`], [`TiePolicy`], [`Optimizer`]: what a run agrees on.
+//! - [`DigestTree`]: digests of a replica of which a slice can be verified.
+#![forbid(unsafe_code)]
+
+mod chain;
+mod chunks;
+pub mod decision;
+mod dense;
+mod digest;
+mod error;
+mod event;
+mod exchange;
+mod ids;
+mod layout;
+mod schedule;
+mod server;
+mod terms;
+mod voter;
+pub mod wire;
+
+pub use chain::ChainHash;
+pub use chunks::Chunking;
+pub use dense::{DenseState, Optimizer};
+pub use digest::{Digest, DigestTree, LEAF_COORDINATES, Proof, verify_leaf};
+pub use error::Error;
+pub use event::{Event, Traffic, WorkerRecord};
+pub use exchange::{Exchange, ExchangeError, Solo};
+pub use ids::{Incarnation, PeerId, Round, RunId, Slot, SlotSet};
+pub use layout::{Layout, TensorSpec};
+pub use schedule::{Schedule, Shape};
+pub use server::{Config, Output, Server};
+pub use terms::{AggregateKind, Settings, Terms, TiePolicy};
+pub use voter::{Greeting, Step, Voter};

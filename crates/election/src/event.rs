@@ -1,0 +1,177 @@
+//! What happened, for logs, pages and tests: every event carries the reason in one sentence.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Round, Slot};
+
+/// Something that happened in a run. One JSON object a line in `events.jsonl`; `docs/run-directory.md` has the schema.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Event {
+    /// The server is ready for workers.
+    Listening {
+        /// Where, as `host:port`.
+        address: String,
+        /// The run's id.
+        run: String,
+        /// Places for workers.
+        workers: u16,
+        /// Fewest ballots that decide.
+        quorum: usize,
+        /// Most blind liars among a quorum's votes that the vote tolerates.
+        tolerated_liars: usize,
+        /// Rounds in the run.
+        rounds: u64,
+    },
+    /// A worker has its state and may vote.
+    Joined {
+        /// Its place.
+        slot: Slot,
+        /// Its name.
+        name: String,
+        /// The open round.
+        round: Round,
+        /// How it came by its parameters.
+        reason: String,
+    },
+    /// Somebody was not let in, or was put out before it had a place.
+    Refused {
+        /// Its name, if it gave one.
+        name: String,
+        /// Why.
+        reason: String,
+    },
+    /// A worker is gone.
+    Left {
+        /// Its place.
+        slot: Slot,
+        /// Its name.
+        name: String,
+        /// The open round.
+        round: Round,
+        /// Why.
+        reason: String,
+    },
+    /// The first round is open: d is known and enough workers are there.
+    Started {
+        /// d.
+        dimension: usize,
+        /// Workers present.
+        workers: usize,
+    },
+    /// A round was decided and committed.
+    Committed {
+        /// The round.
+        round: Round,
+        /// Workers whose ballots counted.
+        voters: usize,
+        /// Ballots that counted in some chunks only: who died or joined in mid-round.
+        partial: usize,
+        /// Its learning rate η.
+        eta: f32,
+        /// Median of the mean losses that workers reported, so that no minority of liars moves it far; `null` if not finite.
+        loss: Option<f32>,
+        /// Median of the reported fractions of examples classified right.
+        accuracy: Option<f32>,
+        /// Coordinates with as many votes for as against.
+        ties: usize,
+        /// Coordinates that took no step.
+        holds: usize,
+        /// Why it closed, as decided for its last chunk.
+        reason: String,
+    },
+    /// Ballots that came after their chunk was decided.
+    Late {
+        /// Whose.
+        slot: Slot,
+        /// Chunks dropped so far from this worker.
+        chunks: u64,
+    },
+    /// A worker's gradient was not finite somewhere; it abstained there.
+    NonFinite {
+        /// Whose.
+        slot: Slot,
+        /// The round.
+        round: Round,
+        /// In how many coordinates.
+        coordinates: u64,
+    },
+    /// A replica differs from the server's copy.
+    Diverged {
+        /// Whose.
+        slot: Slot,
+        /// After so many rounds.
+        round: Round,
+        /// What the server does about it.
+        reason: String,
+    },
+    /// Bytes on the sockets so far, a row a worker.
+    Traffic {
+        /// Rounds committed.
+        round: Round,
+        /// The rows.
+        workers: Vec<Traffic>,
+    },
+    /// The model file holds the state after so many rounds.
+    Saved {
+        /// Rounds committed.
+        round: Round,
+        /// The file.
+        path: String,
+    },
+    /// The model was evaluated on held-out data.
+    Evaluated {
+        /// Rounds committed.
+        round: Round,
+        /// Mean loss; `null` if not finite.
+        test_loss: Option<f32>,
+        /// Fraction classified right.
+        test_accuracy: f64,
+    },
+    /// The run is over.
+    Finished {
+        /// Rounds committed.
+        round: Round,
+        /// Why.
+        reason: String,
+        /// Digest of the final parameters, in hexadecimal.
+        digest: String,
+        /// Whether every worker that was there at the end confirmed that digest.
+        replicas_identical: bool,
+        /// Workers that confirmed it.
+        replicas: usize,
+        /// A row a worker.
+        workers: Vec<WorkerRecord>,
+    },
+}
+
+/// What is remembered of a worker's votes.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct WorkerRecord {
+    /// Its place.
+    pub slot: Slot,
+    /// The name of its last occupant.
+    pub name: String,
+    /// Votes that agreed with the verdict, over all votes cast where there was a verdict; `null` before the first.
+    pub agreement: Option<f64>,
+    /// Rounds in which it voted in at least one chunk.
+    pub rounds: u64,
+    /// Chunks that came too late.
+    pub late_chunks: u64,
+}
+
+/// One worker's bytes, counted on its sockets, frames' headers included.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Traffic {
+    /// Its place.
+    pub slot: Slot,
+    /// Ballots, reports and digests, to the server.
+    pub round_up_bytes: u64,
+    /// Verdicts and commits, to the worker.
+    pub round_down_bytes: u64,
+    /// Greetings, parameters and farewells, to the server.
+    pub join_up_bytes: u64,
+    /// Greetings, parameters and farewells, to the worker.
+    pub join_down_bytes: u64,
+}

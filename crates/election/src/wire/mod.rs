@@ -1,0 +1,115 @@
+//! The frames of the protocol and their bytes. `docs/protocol.md` tells the same in words.
+//!
+//! A frame is `u32 length ‖ u8 kind ‖ payload`; the length counts kind and payload. All numbers are
+//! little-endian. Kinds below 32 go to the server, the others to a worker.
+
+pub(crate) mod codec;
+mod planes;
+pub(crate) mod to_server;
+pub(crate) mod to_worker;
+
+pub use planes::PlaneBytes;
+pub use to_server::ToServer;
+pub use to_worker::{Start, ToWorker};
+
+use crate::Error;
+use codec::{Reader, Writer};
+
+/// The first bytes of a worker's first payload.
+pub const MAGIC: [u8; 8] = *b"signvote";
+/// Peers of another major version do not understand each other.
+pub const MAJOR: u16 = 1;
+/// A higher minor version only adds what a peer may leave unused.
+pub const MINOR: u16 = 0;
+
+/// Bytes of the length in front of a frame.
+pub const LENGTH_BYTES: usize = 4;
+/// Bytes of length and kind.
+pub const HEADER_BYTES: usize = LENGTH_BYTES + 1;
+/// The longest frame of a connection that has been welcomed, after its length. Chunks and layouts fit well within.
+pub const MAX_FRAME_BYTES: usize = 1 << 20;
+/// The longest frame before that.
+pub const MAX_HELLO_BYTES: usize = 4096;
+/// Longest reason or name in a frame, in bytes.
+pub(crate) const MAX_TEXT_BYTES: usize = 1024;
+
+/// Whether frames of this kind are the traffic of rounds; the others are joins, snapshots and farewells,
+/// which are counted apart.
+pub fn is_round_traffic(kind: u8) -> bool {
+    use kind::{BALLOT, COMMIT, DIGEST, GRADIENT, REPORT, UPDATE, VERDICT};
+    matches!(kind, BALLOT | GRADIENT | REPORT | DIGEST | VERDICT | UPDATE | COMMIT)
+}
+
+pub(crate) mod kind {
+    pub(crate) const HELLO: u8 = 1;
+    pub(crate) const INIT: u8 = 2;
+    pub(crate) const READY: u8 = 3;
+    pub(crate) const REPORT: u8 = 4;
+    pub(crate) const BALLOT: u8 = 5;
+    pub(crate) const GRADIENT: u8 = 6;
+    pub(crate) const DIGEST: u8 = 7;
+    pub(crate) const BYE: u8 = 8;
+    /// Parameters, in both directions.
+    pub(crate) const VALUES: u8 = 31;
+    pub(crate) const WELCOME: u8 = 32;
+    pub(crate) const REFUSED: u8 = 33;
+    pub(crate) const STATE: u8 = 34;
+    pub(crate) const OPEN: u8 = 35;
+    pub(crate) const VERDICT: u8 = 36;
+    pub(crate) const UPDATE: u8 = 37;
+    pub(crate) const COMMIT: u8 = 38;
+    pub(crate) const FINISH: u8 = 39;
+}
+
+/// Little-endian f32 as they stand in a received frame.
+#[derive(Clone, Copy, Debug)]
+pub struct FloatBytes<'a>(&'a [u8]);
+
+impl FloatBytes<'_> {
+    /// Reads exactly as many floats as `values` holds.
+    ///
+    /// # Errors
+    /// If there are more or fewer.
+    pub(crate) fn read(self, values: &mut [f32]) -> Result<(), Error> {
+        if self.0.len() != values.len() * 4 {
+            return Err(Error::malformed("floats", format!("{} bytes", values.len() * 4), self.0.len()));
+        }
+        codec::read_floats(self.0, values);
+        Ok(())
+    }
+}
+
+/// Splits a whole frame, length included, into kind and payload.
+fn split(frame: &[u8]) -> Result<(u8, Reader<'_>), Error> {
+    let mut reader = Reader::new(frame);
+    let length = reader.u32()? as usize;
+    if length == 0 || length != frame.len() - LENGTH_BYTES {
+        return Err(Error::malformed("frame length", frame.len() - LENGTH_BYTES, length));
+    }
+    let kind = reader.u8()?;
+    Ok((kind, reader))
+}
+
+/// Settings as they travel: u16 count, then key and value as strings.
+fn write_settings(out: &mut Writer, settings: &crate::Settings) {
+    let entries = settings.iter();
+    out.u16(entries.len() as u16);
+    for (key, value) in entries {
+        out.string(key);
+        out.string(value);
+    }
+}
+
+fn read_settings(reader: &mut Reader<'_>) -> Result<crate::Settings, Error> {
+    use crate::Settings;
+    let count = usize::from(reader.u16()?);
+    if count > Settings::MAX_ENTRIES {
+        return Err(Error::malformed("settings", "at most 64", count));
+    }
+    let mut settings = Settings::default();
+    for _ in 0..count {
+        let key = reader.string("setting", Settings::MAX_KEY_BYTES)?;
+        settings.insert(&key, reader.string("setting", Settings::MAX_VALUE_BYTES)?)?;
+    }
+    Ok(settings)
+}

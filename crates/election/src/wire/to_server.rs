@@ -1,0 +1,234 @@
+//! Frames from a worker to the server.
+
+use bytes::Bytes;
+
+use super::codec::{Reader, Writer};
+use super::{FloatBytes, MAGIC, MAX_TEXT_BYTES, PlaneBytes, kind, planes};
+use crate::{Digest, Error, Layout, Round, RunId, Settings};
+
+/// A frame from a worker to the server.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum ToServer<'a> {
+    /// The first frame: who this is, and which model it trains.
+    Hello {
+        /// The sender's protocol version.
+        version: (u16, u16),
+        /// Optional features of the protocol that the sender knows, one bit each; none so far.
+        features: u64,
+        /// The run that it wants to join, if it cares.
+        run: Option<RunId>,
+        /// Digest of its model's layout.
+        layout: [u8; 32],
+        /// d of its model.
+        dimension: u64,
+        /// The place that it wants, from 1; 0 for any.
+        slot: u16,
+        /// A name for people.
+        name: String,
+    },
+    /// The layout of the model and words about it; d parameters follow as `Values`. Only when asked.
+    Init {
+        /// The layout.
+        layout: Layout,
+        /// What to remember with the model.
+        settings: Settings,
+    },
+    /// Parameters of one chunk.
+    Values {
+        /// The chunk.
+        chunk: u32,
+        /// Its parameters.
+        values: FloatBytes<'a>,
+    },
+    /// The worker has its parameters, and this is their digest.
+    Ready {
+        /// Digest of x.
+        digest: Digest,
+    },
+    /// How the batch of a round went; sent before the ballot.
+    Report {
+        /// The round.
+        round: Round,
+        /// Mean loss over the batch.
+        loss: f32,
+        /// Examples of the batch that were classified right.
+        correct: u32,
+        /// Examples in the batch.
+        samples: u32,
+        /// Coordinates whose gradient was not finite.
+        non_finite: u64,
+    },
+    /// Signs and abstentions of one chunk.
+    Ballot {
+        /// The round voted in.
+        round: Round,
+        /// The chunk.
+        chunk: u32,
+        /// Signs and abstentions.
+        planes: PlaneBytes<'a>,
+    },
+    /// The full gradient of one chunk.
+    Gradient {
+        /// The round.
+        round: Round,
+        /// The chunk.
+        chunk: u32,
+        /// The gradient.
+        values: FloatBytes<'a>,
+    },
+    /// Digest of x after so many rounds.
+    Digest {
+        /// Rounds committed.
+        round: Round,
+        /// Digest of x.
+        digest: Digest,
+    },
+    /// The worker leaves.
+    Bye {
+        /// Why.
+        reason: String,
+    },
+}
+
+impl<'a> ToServer<'a> {
+    /// Reads a whole frame, its length included.
+    ///
+    /// # Errors
+    /// If it is no frame to a server.
+    pub fn decode(frame: &'a [u8]) -> Result<Self, Error> {
+        let (kind, mut reader) = super::split(frame)?;
+        let message = match kind {
+            kind::HELLO => Self::hello(&mut reader)?,
+            kind::INIT => {
+                let layout = Layout::decode(&mut reader)?;
+                Self::Init { layout, settings: super::read_settings(&mut reader)? }
+            }
+            kind::VALUES => Self::Values { chunk: reader.u32()?, values: FloatBytes(reader.remaining()) },
+            kind::READY => Self::Ready { digest: Digest(reader.array()?) },
+            kind::REPORT => Self::Report {
+                round: Round(reader.u64()?),
+                loss: reader.f32()?,
+                correct: reader.u32()?,
+                samples: reader.u32()?,
+                non_finite: reader.u64()?,
+            },
+            kind::BALLOT => Self::Ballot {
+                round: Round(reader.u64()?),
+                chunk: reader.u32()?,
+                planes: PlaneBytes::new(reader.remaining()),
+            },
+            kind::GRADIENT => Self::Gradient {
+                round: Round(reader.u64()?),
+                chunk: reader.u32()?,
+                values: FloatBytes(reader.remaining()),
+            },
+            kind::DIGEST => Self::Digest { round: Round(reader.u64()?), digest: Digest(reader.array()?) },
+            kind::BYE => Self::Bye { reason: reader.string("reason", MAX_TEXT_BYTES)? },
+            other => return Err(Error::malformed("frame kind", "a frame to a server", other)),
+        };
+        reader.finish()?;
+        Ok(message)
+    }
+
+    fn hello(reader: &mut Reader<'_>) -> Result<Self, Error> {
+        let magic: [u8; 8] = reader.array()?;
+        if magic != MAGIC {
+            let got = String::from_utf8_lossy(&magic).into_owned();
+            return Err(Error::malformed("greeting", "the signvote protocol", format!("{got:?}")));
+        }
+        // Versions stand first, for good: a peer of another version must be told so, not called malformed.
+        let version = (reader.u16()?, reader.u16()?);
+        let features = reader.u64()?;
+        let run = RunId(reader.array()?);
+        Ok(Self::Hello {
+            version,
+            features,
+            run: (run != RunId::default()).then_some(run),
+            layout: reader.array()?,
+            dimension: reader.u64()?,
+            slot: reader.u16()?,
+            name: reader.string("name", MAX_TEXT_BYTES)?,
+        })
+    }
+}
+
+/// What a worker says of itself first.
+pub(crate) fn hello(run: Option<RunId>, layout: &[u8; 32], dimension: usize, slot: u16, name: &str) -> Bytes {
+    let mut out = Writer::with_kind(kind::HELLO, 86 + name.len());
+    out.bytes(&MAGIC);
+    out.u16(super::MAJOR);
+    out.u16(super::MINOR);
+    out.u64(0);
+    out.bytes(&run.unwrap_or_default().0);
+    out.bytes(layout);
+    out.u64(dimension as u64);
+    out.u16(slot);
+    out.string(bounded(name));
+    out.frame()
+}
+
+pub(crate) fn init(layout: &Layout, settings: &Settings) -> Bytes {
+    let mut out = Writer::with_kind(kind::INIT, 0);
+    out.bytes(&layout.encode());
+    super::write_settings(&mut out, settings);
+    out.frame()
+}
+
+/// Parameters of one chunk, in either direction.
+pub(crate) fn values(chunk: usize, values: &[f32]) -> Bytes {
+    let mut out = Writer::with_kind(kind::VALUES, 4 + values.len() * 4);
+    out.u32(chunk as u32);
+    out.floats(values);
+    out.frame()
+}
+
+pub(crate) fn ready(digest: Digest) -> Bytes {
+    let mut out = Writer::with_kind(kind::READY, 32);
+    out.bytes(&digest.0);
+    out.frame()
+}
+
+pub(crate) fn report(round: Round, loss: f32, correct: u32, samples: u32, non_finite: u64) -> Bytes {
+    let mut out = Writer::with_kind(kind::REPORT, 28);
+    out.u64(round.0);
+    out.f32(loss);
+    out.u32(correct);
+    out.u32(samples);
+    out.u64(non_finite);
+    out.frame()
+}
+
+pub(crate) fn ballot(round: Round, chunk: usize, signs: &[u64], abstain: &[u64]) -> Bytes {
+    let mut out = Writer::with_kind(kind::BALLOT, 12 + planes::max_bytes(signs.len()));
+    out.u64(round.0);
+    out.u32(chunk as u32);
+    planes::write(&mut out, signs, abstain);
+    out.frame()
+}
+
+pub(crate) fn gradient(round: Round, chunk: usize, values: &[f32]) -> Bytes {
+    let mut out = Writer::with_kind(kind::GRADIENT, 12 + values.len() * 4);
+    out.u64(round.0);
+    out.u32(chunk as u32);
+    out.floats(values);
+    out.frame()
+}
+
+pub(crate) fn digest(round: Round, digest: Digest) -> Bytes {
+    let mut out = Writer::with_kind(kind::DIGEST, 40);
+    out.u64(round.0);
+    out.bytes(&digest.0);
+    out.frame()
+}
+
+pub(crate) fn bye(reason: &str) -> Bytes {
+    let mut out = Writer::with_kind(kind::BYE, 2 + reason.len());
+    out.string(bounded(reason));
+    out.frame()
+}
+
+/// A text cut to what the other side accepts.
+pub(super) fn bounded(text: &str) -> &str {
+    &text[..text.floor_char_boundary(MAX_TEXT_BYTES)]
+}

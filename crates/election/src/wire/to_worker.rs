@@ -1,0 +1,287 @@
+//! Frames from the server to a worker.
+
+use bytes::Bytes;
+use signvote_kernels::AbstainOn;
+
+use super::codec::{Reader, Writer};
+use super::to_server::bounded;
+use super::{FloatBytes, MAX_TEXT_BYTES, PlaneBytes, kind, planes};
+use crate::{AggregateKind, ChainHash, Error, Incarnation, Round, RunId, Slot, SlotSet, Terms};
+
+/// Where a welcomed worker gets its first parameters from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// The server has none yet: send yours, they become the run's.
+    Offer,
+    /// Make them from the run's seed and send their digest; if it differs, the server's follow.
+    Compare,
+}
+
+/// A frame from the server to a worker.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum ToWorker<'a> {
+    /// The worker has a place, and these are the terms.
+    Welcome {
+        /// The server's protocol version.
+        version: (u16, u16),
+        /// Optional features that both sides know.
+        features: u64,
+        /// The worker's place.
+        slot: Slot,
+        /// How to come by x.
+        start: Start,
+        /// The terms of the run.
+        terms: Box<Terms>,
+    },
+    /// The worker cannot take part; the connection ends.
+    Refused {
+        /// Why.
+        reason: String,
+    },
+    /// The state at the start of a round; d parameters follow as `Values`.
+    State {
+        /// The open round.
+        round: Round,
+        /// The server's incarnation.
+        incarnation: Incarnation,
+        /// Chain hash of everything committed.
+        chain: ChainHash,
+    },
+    /// Parameters of one chunk.
+    Values {
+        /// The chunk.
+        chunk: u32,
+        /// Its parameters.
+        values: FloatBytes<'a>,
+    },
+    /// Ballots for this round are welcome. After a commit the next round is open without saying.
+    Open {
+        /// The round.
+        round: Round,
+        /// The server's incarnation.
+        incarnation: Incarnation,
+        /// Chain hash of everything committed.
+        chain: ChainHash,
+    },
+    /// The verdict over one chunk: signs and holds.
+    Verdict {
+        /// The round.
+        round: Round,
+        /// The chunk.
+        chunk: u32,
+        /// Signs and holds.
+        planes: PlaneBytes<'a>,
+    },
+    /// The dense direction u of one chunk.
+    Update {
+        /// The round.
+        round: Round,
+        /// The chunk.
+        chunk: u32,
+        /// The direction.
+        values: FloatBytes<'a>,
+    },
+    /// The round is decided: apply it.
+    Commit {
+        /// The round.
+        round: Round,
+        /// The server's incarnation.
+        incarnation: Incarnation,
+        /// η of this round.
+        eta: f32,
+        /// λ of this round.
+        lambda: f32,
+        /// Whose ballots counted, in at least one chunk.
+        voters: SlotSet,
+        /// Chain hash with this commit in it.
+        chain: ChainHash,
+    },
+    /// The run is over; the server waits for the final digest.
+    Finish {
+        /// Why.
+        reason: String,
+    },
+}
+
+impl<'a> ToWorker<'a> {
+    /// Reads a whole frame, its length included.
+    ///
+    /// # Errors
+    /// If it is no frame to a worker.
+    pub fn decode(frame: &'a [u8]) -> Result<Self, Error> {
+        let (kind, mut reader) = super::split(frame)?;
+        let message = match kind {
+            kind::WELCOME => welcome_from(&mut reader)?,
+            kind::REFUSED => Self::Refused { reason: reader.string("reason", MAX_TEXT_BYTES)? },
+            kind::STATE => Self::State {
+                round: Round(reader.u64()?),
+                incarnation: Incarnation(reader.u32()?),
+                chain: ChainHash(reader.array()?),
+            },
+            kind::VALUES => Self::Values { chunk: reader.u32()?, values: FloatBytes(reader.remaining()) },
+            kind::OPEN => Self::Open {
+                round: Round(reader.u64()?),
+                incarnation: Incarnation(reader.u32()?),
+                chain: ChainHash(reader.array()?),
+            },
+            kind::VERDICT => Self::Verdict {
+                round: Round(reader.u64()?),
+                chunk: reader.u32()?,
+                planes: PlaneBytes::new(reader.remaining()),
+            },
+            kind::UPDATE => Self::Update {
+                round: Round(reader.u64()?),
+                chunk: reader.u32()?,
+                values: FloatBytes(reader.remaining()),
+            },
+            kind::COMMIT => Self::Commit {
+                round: Round(reader.u64()?),
+                incarnation: Incarnation(reader.u32()?),
+                eta: reader.f32()?,
+                lambda: reader.f32()?,
+                voters: voters_from(&mut reader)?,
+                chain: ChainHash(reader.array()?),
+            },
+            kind::FINISH => Self::Finish { reason: reader.string("reason", MAX_TEXT_BYTES)? },
+            other => return Err(Error::malformed("frame kind", "a frame to a worker", other)),
+        };
+        reader.finish()?;
+        Ok(message)
+    }
+}
+
+fn welcome_from<'a>(reader: &mut Reader<'a>) -> Result<ToWorker<'a>, Error> {
+    // As in the greeting, the versions come first and for good.
+    let version = (reader.u16()?, reader.u16()?);
+    let features = reader.u64()?;
+    let slot = reader.u16()?;
+    let slot = Slot::new(slot).ok_or_else(|| Error::malformed("place", "1 or more", slot))?;
+    let start = match reader.u8()? {
+        0 => Start::Offer,
+        1 => Start::Compare,
+        other => return Err(Error::malformed("start", "0 or 1", other)),
+    };
+    let terms = Terms {
+        run: RunId(reader.array()?),
+        workers: reader.u16()?,
+        batch: reader.u32()?,
+        seed: reader.u64()?,
+        rounds: reader.u64()?,
+        aggregate: match reader.u8()? {
+            0 => AggregateKind::Vote,
+            1 => AggregateKind::Mean,
+            other => return Err(Error::malformed("aggregate", "0 or 1", other)),
+        },
+        beta: reader.f32()?,
+        abstain_on: match reader.u8()? {
+            0 => AbstainOn::Momentum,
+            1 => AbstainOn::Gradient,
+            other => return Err(Error::malformed("abstention rule", "0 or 1", other)),
+        },
+        chunk_coordinates: reader.u32()?,
+        digest_every: reader.u64()?,
+        max_non_finite: reader.u32()?,
+        settings: super::read_settings(reader)?,
+    };
+    Ok(ToWorker::Welcome { version, features, slot, start, terms: Box::new(terms) })
+}
+
+fn voters_from(reader: &mut Reader<'_>) -> Result<SlotSet, Error> {
+    let count = usize::from(reader.u16()?);
+    if count > 1024 {
+        return Err(Error::malformed("voters", "at most 1024 words", count));
+    }
+    let words = (0..count).map(|_| reader.u64()).collect::<Result<Vec<_>, _>>()?;
+    Ok(SlotSet::from_words(words))
+}
+
+pub(crate) fn welcome(slot: Slot, start: Start, terms: &Terms) -> Bytes {
+    let mut out = Writer::with_kind(kind::WELCOME, 128);
+    out.u16(super::MAJOR);
+    out.u16(super::MINOR);
+    out.u64(0);
+    out.u16(slot.number());
+    out.u8(match start {
+        Start::Offer => 0,
+        Start::Compare => 1,
+    });
+    out.bytes(&terms.run.0);
+    out.u16(terms.workers);
+    out.u32(terms.batch);
+    out.u64(terms.seed);
+    out.u64(terms.rounds);
+    out.u8(match terms.aggregate {
+        AggregateKind::Vote => 0,
+        AggregateKind::Mean => 1,
+    });
+    out.f32(terms.beta);
+    out.u8(match terms.abstain_on {
+        AbstainOn::Momentum => 0,
+        AbstainOn::Gradient => 1,
+    });
+    out.u32(terms.chunk_coordinates);
+    out.u64(terms.digest_every);
+    out.u32(terms.max_non_finite);
+    super::write_settings(&mut out, &terms.settings);
+    out.frame()
+}
+
+pub(crate) fn refused(reason: &str) -> Bytes {
+    text(kind::REFUSED, reason)
+}
+
+pub(crate) fn finish(reason: &str) -> Bytes {
+    text(kind::FINISH, reason)
+}
+
+fn text(kind: u8, reason: &str) -> Bytes {
+    let mut out = Writer::with_kind(kind, 2 + reason.len());
+    out.string(bounded(reason));
+    out.frame()
+}
+
+pub(crate) fn state(round: Round, incarnation: Incarnation, chain: ChainHash) -> Bytes {
+    position(kind::STATE, round, incarnation, chain)
+}
+
+pub(crate) fn open(round: Round, incarnation: Incarnation, chain: ChainHash) -> Bytes {
+    position(kind::OPEN, round, incarnation, chain)
+}
+
+fn position(kind: u8, round: Round, incarnation: Incarnation, chain: ChainHash) -> Bytes {
+    let mut out = Writer::with_kind(kind, 44);
+    out.u64(round.0);
+    out.u32(incarnation.0);
+    out.bytes(&chain.0);
+    out.frame()
+}
+
+pub(crate) fn verdict(round: Round, chunk: usize, signs: &[u64], hold: &[u64]) -> Bytes {
+    let mut out = Writer::with_kind(kind::VERDICT, 12 + planes::max_bytes(signs.len()));
+    out.u64(round.0);
+    out.u32(chunk as u32);
+    planes::write(&mut out, signs, hold);
+    out.frame()
+}
+
+pub(crate) fn update(round: Round, chunk: usize, values: &[f32]) -> Bytes {
+    let mut out = Writer::with_kind(kind::UPDATE, 12 + values.len() * 4);
+    out.u64(round.0);
+    out.u32(chunk as u32);
+    out.floats(values);
+    out.frame()
+}
+
+pub(crate) fn commit(link: &crate::chain::Link<'_>, chain: ChainHash) -> Bytes {
+    let voters = link.voters.as_words();
+    let mut out = Writer::with_kind(kind::COMMIT, 54 + voters.len() * 8);
+    out.u64(link.round.0);
+    out.u32(link.incarnation.0);
+    out.f32(link.eta);
+    out.f32(link.lambda);
+    out.u16(voters.len() as u16);
+    out.words(voters);
+    out.bytes(&chain.0);
+    out.frame()
+}
