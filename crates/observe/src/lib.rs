@@ -1,1 +1,18 @@
-//! placeholder
+//! What a run leaves behind: a directory with its settings, its events and its model.
+//!
+//! ```text
+//! RUN_DIR/config.toml         the settings, in the words of the command line; `--config` reads them again
+//! RUN_DIR/events.jsonl        one event a line, oldest first
+//! RUN_DIR/model.safetensors   the parameters, under PyTorch's names
+//! RUN_DIR/result.json         what the run ended with
+//! ```
+//! `docs/run-directory.md` has the details. Files are replaced whole or not at all.
+#![forbid(unsafe_code)]
+
+mod directory;
+mod error;
+mod model;
+
+pub use directory::{EventLog, RunDirectory, replace_file};
+pub use error::Error;
+pub use model::{SavedModel, load_model, save_model};

@@ -173,6 +173,13 @@ impl Server {
         self.part(now, peer, reason);
     }
 
+    /// A peer has broken a rule of the shell, such as the length of a frame: it is told why, and put out.
+    pub fn refuse(&mut self, now: Duration, peer: PeerId, reason: &str) {
+        if self.peers.contains_key(&peer) {
+            self.put_out(now, peer, reason);
+        }
+    }
+
     /// A whole frame, its length included, has come from a peer. Whoever breaks the protocol is put out.
     pub fn handle(&mut self, now: Duration, peer: PeerId, frame: &[u8]) {
         if !self.peers.contains_key(&peer) {

@@ -1,0 +1,183 @@
+//! The run directory and its event log.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use serde::Serialize;
+use signvote_election::Event;
+
+use crate::Error;
+
+/// A run's directory.
+#[derive(Clone, Debug)]
+pub struct RunDirectory {
+    path: PathBuf,
+}
+
+impl RunDirectory {
+    /// Makes the directory, with its parents, for a new run.
+    ///
+    /// # Errors
+    /// If it holds a run already, or cannot be made.
+    pub fn create(path: impl Into<PathBuf>) -> Result<Self, Error> {
+        let directory = Self { path: path.into() };
+        for (file, name) in [(directory.events(), "events.jsonl"), (directory.model(), "model.safetensors")] {
+            if file.exists() {
+                return Err(Error::Occupied { path: directory.path, file: name });
+            }
+        }
+        fs::create_dir_all(&directory.path).map_err(Error::io("make", &directory.path))?;
+        Ok(directory)
+    }
+
+    /// The directory of a run that has saved a model.
+    ///
+    /// # Errors
+    /// If there is no model in it.
+    pub fn open(path: impl Into<PathBuf>) -> Result<Self, Error> {
+        let directory = Self { path: path.into() };
+        if !directory.model().is_file() {
+            return Err(Error::NoRun { path: directory.path, file: "model.safetensors" });
+        }
+        Ok(directory)
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The settings.
+    pub fn config(&self) -> PathBuf {
+        self.path.join("config.toml")
+    }
+
+    /// The events.
+    pub fn events(&self) -> PathBuf {
+        self.path.join("events.jsonl")
+    }
+
+    /// The parameters.
+    pub fn model(&self) -> PathBuf {
+        self.path.join("model.safetensors")
+    }
+
+    /// What the run ended with.
+    pub fn result(&self) -> PathBuf {
+        self.path.join("result.json")
+    }
+
+    /// The log to append to.
+    ///
+    /// # Errors
+    /// If the file cannot be opened.
+    pub fn event_log(&self) -> Result<EventLog, Error> {
+        let path = self.events();
+        let file = OpenOptions::new().create(true).append(true).open(&path);
+        Ok(EventLog { file: file.map_err(Error::io("open", &path))?, path })
+    }
+}
+
+/// An append-only log of events. Each line is one write in append mode, so that the server and the process
+/// that evaluates its model may write to the same log.
+#[derive(Debug)]
+pub struct EventLog {
+    file: File,
+    path: PathBuf,
+}
+
+#[derive(Serialize)]
+struct Line<'a> {
+    /// Seconds since 1970, UTC.
+    time: f64,
+    #[serde(flatten)]
+    event: &'a Event,
+}
+
+impl EventLog {
+    /// Appends one event.
+    ///
+    /// # Errors
+    /// If the line cannot be written whole; what reached the disk of it is taken off again.
+    pub fn append(&mut self, event: &Event) -> Result<(), Error> {
+        let time = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |time| time.as_secs_f64());
+        let mut line = serde_json::to_string(&Line { time, event })
+            .map_err(|error| Error::io("write", &self.path)(error.into()))?;
+        line.push('\n');
+        let length = self.file.metadata().map_or(0, |metadata| metadata.len());
+        self.file.write_all(line.as_bytes()).map_err(|error| {
+            // A torn line would make the whole log unreadable. If even that fails, the error is told all the same.
+            let _ = self.file.set_len(length);
+            Error::io("write", &self.path)(error)
+        })
+    }
+}
+
+/// Writes a file whole or not at all: `write` fills a temporary file beside it, which then takes its name.
+///
+/// # Errors
+/// If the disk is full or refuses; the old file is then still there, and the temporary one is not.
+pub fn replace_file(
+    path: &Path,
+    write: impl FnOnce(&mut dyn Write) -> std::io::Result<()>,
+) -> Result<(), Error> {
+    let temporary = path.with_extension(format!("partial-{}", std::process::id()));
+    let written = File::create(&temporary).and_then(|file| {
+        let mut buffered = std::io::BufWriter::new(file);
+        write(&mut buffered)?;
+        buffered.into_inner().map_err(std::io::IntoInnerError::into_error)?.sync_all()
+    });
+    written.and_then(|()| fs::rename(&temporary, path)).map_err(|error| {
+        let _ = fs::remove_file(&temporary);
+        Error::io("write", path)(error)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use signvote_election::Round;
+
+    use super::*;
+
+    #[test]
+    fn a_directory_takes_one_run() {
+        let temporary = tempfile::tempdir().unwrap();
+        let path = temporary.path().join("a/b");
+        let directory = RunDirectory::create(&path).unwrap();
+        assert!(matches!(RunDirectory::open(&path), Err(Error::NoRun { .. })));
+        directory.event_log().unwrap();
+        assert!(matches!(RunDirectory::create(&path), Err(Error::Occupied { .. })));
+    }
+
+    #[test]
+    fn events_are_lines_that_read_back() {
+        let temporary = tempfile::tempdir().unwrap();
+        let directory = RunDirectory::create(temporary.path()).unwrap();
+        let event = Event::Saved { round: Round(3), path: "here\nthere".into() };
+        let mut log = directory.event_log().unwrap();
+        log.append(&event).unwrap();
+        log.append(&event).unwrap();
+        let text = fs::read_to_string(directory.events()).unwrap();
+        assert_eq!(text.lines().count(), 2);
+        for line in text.lines() {
+            assert_eq!(serde_json::from_str::<Event>(line).unwrap(), event);
+            assert!(serde_json::from_str::<serde_json::Value>(line).unwrap()["time"].as_f64() > Some(1.7e9));
+        }
+    }
+
+    #[test]
+    fn a_failed_write_leaves_the_old_file_and_no_partial_one() {
+        let temporary = tempfile::tempdir().unwrap();
+        let path = temporary.path().join("file");
+        replace_file(&path, |out| out.write_all(b"old")).unwrap();
+        let full = |out: &mut dyn Write| {
+            out.write_all(b"new, but")?;
+            Err(std::io::ErrorKind::StorageFull.into())
+        };
+        assert!(replace_file(&path, full).is_err());
+        assert_eq!(fs::read(&path).unwrap(), b"old");
+        assert_eq!(fs::read_dir(temporary.path()).unwrap().count(), 1);
+    }
+}

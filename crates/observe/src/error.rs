@@ -1,0 +1,51 @@
+//! What can go wrong with a run's files.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// An error about a run directory; its text names the file.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The directory holds another run.
+    #[error("{path} already holds a run (it has {file}); pass another --run-dir, or move it away")]
+    Occupied {
+        /// The directory.
+        path: PathBuf,
+        /// The file that shows it.
+        file: &'static str,
+    },
+    /// There is no run there.
+    #[error("{path} holds no run: there is no {file} in it")]
+    NoRun {
+        /// The directory.
+        path: PathBuf,
+        /// The file that is missing.
+        file: &'static str,
+    },
+    /// The system refused.
+    #[error("cannot {doing} {path}: {source}")]
+    Io {
+        /// What was tried.
+        doing: &'static str,
+        /// With which file.
+        path: PathBuf,
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// A model file that is none.
+    #[error("{path} is no model file of this program: {reason}")]
+    Malformed {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+}
+
+impl Error {
+    pub(crate) fn io(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+        let path = path.to_owned();
+        move |source| Self::Io { doing, path, source }
+    }
+}

@@ -1,0 +1,156 @@
+//! The model file: safetensors, under PyTorch's names, so that other programs read it as well.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
+
+use safetensors::tensor::TensorView;
+use safetensors::{Dtype, SafeTensors};
+use serde::{Deserialize, Serialize};
+use signvote_election::{Layout, Round, Settings, TensorSpec};
+
+use crate::{Error, replace_file};
+
+/// The one key of the file's metadata. Everything of ours is one JSON text under it, because safetensors
+/// writes its keys in no fixed order, and equal models shall be equal files.
+const KEY: &str = "signvote";
+
+/// What the format of safetensors does not keep.
+#[derive(Serialize, Deserialize)]
+struct Notes {
+    /// Names in the order of the flat vector; the file sorts them.
+    order: Vec<String>,
+    /// Rounds committed.
+    round: u64,
+    settings: BTreeMap<String, String>,
+}
+
+/// A model as read from its file.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SavedModel {
+    /// Names and shapes, in the order of the vector.
+    pub layout: Layout,
+    /// d parameters.
+    pub x: Vec<f32>,
+    /// Rounds that made it.
+    pub round: Round,
+    /// What was remembered with it: the name of the model, of its data.
+    pub settings: Settings,
+}
+
+/// Writes a model, whole or not at all. Equal arguments give equal bytes.
+///
+/// # Errors
+/// If the disk is full or refuses.
+pub fn save_model(
+    path: &Path,
+    layout: &Layout,
+    x: &[f32],
+    round: Round,
+    settings: &Settings,
+) -> Result<(), Error> {
+    let malformed = |reason: String| Error::Malformed { path: path.to_owned(), reason };
+    let notes = Notes {
+        order: layout.tensors().iter().map(|tensor| tensor.name.clone()).collect(),
+        round: round.0,
+        settings: settings.iter().map(|(key, value)| (key.into(), value.into())).collect(),
+    };
+    let notes = serde_json::to_string(&notes).map_err(|error| malformed(error.to_string()))?;
+    let bytes: Vec<u8> = x.iter().flat_map(|value| value.to_le_bytes()).collect();
+    let views = layout
+        .ranges()
+        .map(|(tensor, range)| {
+            let data = &bytes[range.start * 4..range.end * 4];
+            Ok((tensor.name.as_str(), TensorView::new(Dtype::F32, tensor.shape.clone(), data)?))
+        })
+        .collect::<Result<Vec<_>, safetensors::SafeTensorError>>();
+    let file = views
+        .and_then(|views| safetensors::serialize(views, Some(HashMap::from([(KEY.to_owned(), notes)]))))
+        .map_err(|error| malformed(error.to_string()))?;
+    replace_file(path, |out| out.write_all(&file))
+}
+
+/// Reads a model that [`save_model`] wrote.
+///
+/// # Errors
+/// If the file is missing, torn, or of another kind.
+pub fn load_model(path: &Path) -> Result<SavedModel, Error> {
+    let malformed = |reason: String| Error::Malformed { path: path.to_owned(), reason };
+    let bytes = std::fs::read(path).map_err(Error::io("read", path))?;
+    let (_, header) = SafeTensors::read_metadata(&bytes).map_err(|error| malformed(error.to_string()))?;
+    let file = SafeTensors::deserialize(&bytes).map_err(|error| malformed(error.to_string()))?;
+    let notes = header
+        .metadata()
+        .as_ref()
+        .and_then(|metadata| metadata.get(KEY))
+        .ok_or_else(|| malformed("its header has no \"signvote\" entry, so the order of its tensors is unknown".into()))?;
+    let notes: Notes = serde_json::from_str(notes).map_err(|error| malformed(error.to_string()))?;
+    if notes.order.len() != file.len() {
+        return Err(malformed(format!("{} tensors are listed, {} are there", notes.order.len(), file.len())));
+    }
+    let mut tensors = Vec::new();
+    let mut x = Vec::new();
+    for name in notes.order {
+        let view = file.tensor(&name).map_err(|error| malformed(error.to_string()))?;
+        if view.dtype() != Dtype::F32 {
+            return Err(malformed(format!("{name} is {:?}, not f32", view.dtype())));
+        }
+        x.extend(view.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])));
+        tensors.push(TensorSpec { name, shape: view.shape().to_vec() });
+    }
+    let mut settings = Settings::default();
+    for (key, value) in &notes.settings {
+        settings.insert(key, value).map_err(|error| malformed(error.to_string()))?;
+    }
+    let layout = Layout::new(tensors).map_err(|error| malformed(error.to_string()))?;
+    Ok(SavedModel { layout, x, round: Round(notes.round), settings })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn example() -> SavedModel {
+        let spec = |name: &str, shape: &[usize]| TensorSpec { name: name.into(), shape: shape.into() };
+        let layout = Layout::new(vec![spec("z.weight", &[2, 3]), spec("a.bias", &[2])]).unwrap();
+        let mut settings = Settings::default();
+        settings.insert("model", "mlp").unwrap();
+        let x = vec![1.0, -0.0, f32::MIN_POSITIVE / 2.0, 3.5, f32::MAX, -7.25, 0.5, 2.0];
+        SavedModel { layout, x, round: Round(12), settings }
+    }
+
+    fn save(path: &Path, model: &SavedModel) {
+        save_model(path, &model.layout, &model.x, model.round, &model.settings).unwrap();
+    }
+
+    #[test]
+    fn a_model_reads_back_bit_for_bit_and_in_its_order() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("model.safetensors");
+        save(&path, &example());
+        let back = load_model(&path).unwrap();
+        assert_eq!(back, example());
+        assert_eq!(back.x[1].to_bits(), (-0.0_f32).to_bits());
+    }
+
+    #[test]
+    fn equal_models_are_equal_files() {
+        let directory = tempfile::tempdir().unwrap();
+        let paths = ["a", "b"].map(|name| directory.path().join(name));
+        paths.iter().for_each(|path| save(path, &example()));
+        assert_eq!(std::fs::read(&paths[0]).unwrap(), std::fs::read(&paths[1]).unwrap());
+    }
+
+    #[test]
+    fn torn_and_foreign_files_are_refused_by_name() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("model.safetensors");
+        save(&path, &example());
+        let whole = std::fs::read(&path).unwrap();
+        for bytes in [&whole[..whole.len() - 1], &whole[..10], b"", b"hello, this is no model"] {
+            std::fs::write(&path, bytes).unwrap();
+            let error = load_model(&path).unwrap_err().to_string();
+            assert!(error.contains("model.safetensors"), "{error}");
+        }
+        assert!(load_model(&directory.path().join("none")).is_err());
+    }
+}
