@@ -1,1 +1,28 @@
-//! placeholder
+//! What a worker learns with: data sets, the order in which they are seen, models, and the engine that
+//! turns a batch into a gradient.
+//!
+//! A model is a flat vector of d `f32` coordinates. Its layout ([`ModelKind::parameters`]) is PyTorch's
+//! `state_dict`, whatever the engine stores inside. An [`Engine`] takes such a vector and a [`Batch`] and
+//! gives the loss and the flat gradient; it keeps no parameters of its own, so that the caller's vector is
+//! the only state of a replica.
+//!
+//! This crate refuses to reach the network (a data set that is missing is an [`Error`] that says how to get
+//! it), to draw a random number that its arguments do not fix, and to name its machine learning framework
+//! anywhere but in one private module. No input makes it panic unless the item says so under `# Panics`.
+//!
+//! Main types: [`Dataset`] and [`load`], [`Sampler`], [`ModelKind`], [`Engine`] and [`BurnEngine`].
+
+#![forbid(unsafe_code)]
+
+pub mod data;
+pub mod engine;
+mod error;
+pub mod model;
+mod random;
+pub mod sampler;
+
+pub use data::{DataSource, Dataset, Scaling, Split, load};
+pub use engine::{Batch, BurnEngine, Engine, Loss, evaluate, set_threads};
+pub use error::Error;
+pub use model::{ModelKind, ParameterSpec};
+pub use sampler::{Partition, Sampler, rounds_per_epoch};

@@ -1,0 +1,197 @@
+//! The models: their parameters in PyTorch's canonical form, and where they start.
+
+use std::fmt;
+use std::str::FromStr;
+
+use crate::Error;
+use crate::random::{stream, unit};
+
+/// Pixels a model takes: one channel of 28 × 28.
+pub(crate) const INPUTS: usize = 28 * 28;
+
+/// Classes a model tells apart.
+pub(crate) const CLASSES: usize = 10;
+
+/// One parameter tensor: its name and shape as in PyTorch's `state_dict`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ParameterSpec {
+    /// Name, such as `fc1.weight`.
+    pub name: String,
+    /// Sizes of the dimensions, slowest first: `[out, in]` for a linear layer's weight,
+    /// `[out, in, height, width]` for a convolution's, `[out]` for a bias.
+    pub shape: Vec<usize>,
+}
+
+/// A model, chosen by name.
+///
+/// Both take one channel of 28 × 28 pixels and give ten logits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ModelKind {
+    /// `mlp`: linear 784 → 256, ReLU, linear 256 → 10; d = 203,530.
+    #[default]
+    Mlp,
+    /// `cnn`: twice (convolution 3×3 with padding 1, ReLU, max-pooling 2×2) with 32 and 64 channels, then
+    /// linear 3136 → 128, ReLU, linear 128 → 10; d = 421,642.
+    Cnn,
+}
+
+impl ModelKind {
+    /// Every model there is.
+    pub const ALL: [Self; 2] = [Self::Mlp, Self::Cnn];
+
+    /// The parameters in the order in which the flat vector holds them, each in row-major order.
+    pub fn parameters(self) -> Vec<ParameterSpec> {
+        self.table()
+            .iter()
+            .map(|&(name, shape)| ParameterSpec { name: name.to_owned(), shape: shape.to_vec() })
+            .collect()
+    }
+
+    /// Number of coordinates d of the flat vector.
+    pub fn dimension(self) -> usize {
+        self.table().iter().map(|(_, shape)| shape.iter().product::<usize>()).sum()
+    }
+
+    /// A starting point: d coordinates that are a function of `seed` alone.
+    ///
+    /// Weight and bias of a layer are drawn from U[−1/√fan_in, 1/√fan_in), fan_in the inputs of one of its
+    /// outputs (the product of the weight's dimensions but the first). This is PyTorch's default for `Linear`
+    /// and `Conv2d` (`reset_parameters`: `kaiming_uniform_` with a = √5, whose bound is
+    /// √(6 / ((1 + a²)·fan_in))). Each parameter has its own stream, by seed and name.
+    pub fn initial(self, seed: u64) -> Vec<f32> {
+        let mut x = Vec::with_capacity(self.dimension());
+        let mut fan_in = 1;
+        for (name, shape) in self.table() {
+            // A bias follows the weight of its layer in the table and shares its fan-in.
+            if let [_, inputs @ ..] = *shape
+                && !inputs.is_empty()
+            {
+                fan_in = inputs.iter().product::<usize>();
+            }
+            let bound = 1.0 / (fan_in as f32).sqrt();
+            let material = [&seed.to_le_bytes(), name.as_bytes()].concat();
+            let mut random = stream("signvote-learn 2026 initial parameters v1", &material);
+            let count = shape.iter().product();
+            x.extend((0..count).map(|_: usize| bound * (2.0 * unit(&mut random) - 1.0)));
+        }
+        x
+    }
+
+    pub(crate) fn table(self) -> &'static [(&'static str, &'static [usize])] {
+        match self {
+            Self::Mlp => &[
+                ("fc1.weight", &[256, INPUTS]),
+                ("fc1.bias", &[256]),
+                ("fc2.weight", &[CLASSES, 256]),
+                ("fc2.bias", &[CLASSES]),
+            ],
+            Self::Cnn => &[
+                ("conv1.weight", &[32, 1, 3, 3]),
+                ("conv1.bias", &[32]),
+                ("conv2.weight", &[64, 32, 3, 3]),
+                ("conv2.bias", &[64]),
+                ("fc1.weight", &[128, 64 * 7 * 7]),
+                ("fc1.bias", &[128]),
+                ("fc2.weight", &[CLASSES, 128]),
+                ("fc2.bias", &[CLASSES]),
+            ],
+        }
+    }
+}
+
+impl fmt::Display for ModelKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Mlp => "mlp",
+            Self::Cnn => "cnn",
+        })
+    }
+}
+
+impl FromStr for ModelKind {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Self, Error> {
+        match name {
+            "mlp" => Ok(Self::Mlp),
+            "cnn" => Ok(Self::Cnn),
+            _ => Err(Error::UnknownName { kind: "model", expected: "mlp or cnn", got: name.to_owned() }),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn listed(kind: ModelKind) -> Vec<String> {
+        kind.parameters().iter().map(|p| format!("{} {:?}", p.name, p.shape)).collect()
+    }
+
+    #[test]
+    fn the_layouts_are_those_of_pytorch() {
+        assert_eq!(
+            listed(ModelKind::Mlp),
+            ["fc1.weight [256, 784]", "fc1.bias [256]", "fc2.weight [10, 256]", "fc2.bias [10]"]
+        );
+        assert_eq!(
+            listed(ModelKind::Cnn),
+            [
+                "conv1.weight [32, 1, 3, 3]",
+                "conv1.bias [32]",
+                "conv2.weight [64, 32, 3, 3]",
+                "conv2.bias [64]",
+                "fc1.weight [128, 3136]",
+                "fc1.bias [128]",
+                "fc2.weight [10, 128]",
+                "fc2.bias [10]",
+            ]
+        );
+    }
+
+    #[test]
+    fn dimensions_are_those_documented() {
+        assert_eq!(ModelKind::Mlp.dimension(), 203_530);
+        assert_eq!(ModelKind::Cnn.dimension(), 421_642);
+    }
+
+    #[test]
+    fn the_start_fills_the_documented_interval_of_each_layer() {
+        for kind in ModelKind::ALL {
+            let x = kind.initial(1);
+            assert_eq!(x.len(), kind.dimension());
+            let mut rest = x.as_slice();
+            let mut bound = 0.0;
+            for parameter in kind.parameters() {
+                let (values, tail) = rest.split_at(parameter.shape.iter().product());
+                rest = tail;
+                if parameter.name.ends_with("weight") {
+                    bound = 1.0 / (parameter.shape[1..].iter().product::<usize>() as f32).sqrt();
+                }
+                let largest = values.iter().fold(0.0_f32, |m, v| m.max(v.abs()));
+                assert!(largest <= bound && largest > bound / 2.0, "{} {largest} {bound}", parameter.name);
+                if values.len() > 1000 {
+                    let mean = values.iter().sum::<f32>() / values.len() as f32;
+                    assert!(mean.abs() < bound * 0.05, "{} {mean}", parameter.name);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_start_is_a_function_of_the_seed() {
+        assert_eq!(ModelKind::Mlp.initial(7), ModelKind::Mlp.initial(7));
+        assert_ne!(ModelKind::Mlp.initial(7), ModelKind::Mlp.initial(8));
+        assert_eq!(&ModelKind::Mlp.initial(7)[..2], [0.022032263, -0.007918311]);
+    }
+
+    #[test]
+    fn names_parse_back() {
+        for kind in ModelKind::ALL {
+            assert_eq!(kind.to_string().parse::<ModelKind>().unwrap(), kind);
+        }
+        let error = "vgg".parse::<ModelKind>().unwrap_err();
+        assert_eq!(error.to_string(), "unknown model: expected mlp or cnn, got \"vgg\"");
+    }
+}

@@ -1,0 +1,279 @@
+//! Which examples a worker sees in which round: a pure function of seed, round and slot.
+
+use std::fmt;
+use std::str::FromStr;
+
+use crate::Error;
+use crate::random::{shuffle, stream};
+
+/// How the examples are shared out among the workers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Partition {
+    /// Every epoch one permutation of the whole set, cut into the slots' batches: each worker draws from all
+    /// examples, and no two draw the same in one epoch.
+    #[default]
+    Iid,
+    /// Ordered by label and cut into 2·workers blocks, of which slot s owns blocks s and s + workers for good:
+    /// two classes a worker when there are ten classes and ten workers (after McMahan et al., 2017, section 3,
+    /// who deal the blocks out at random).
+    ByLabel,
+}
+
+impl fmt::Display for Partition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Iid => "iid",
+            Self::ByLabel => "by-label",
+        })
+    }
+}
+
+impl FromStr for Partition {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Self, Error> {
+        match name {
+            "iid" => Ok(Self::Iid),
+            "by-label" => Ok(Self::ByLabel),
+            _ => Err(Error::UnknownName {
+                kind: "partition",
+                expected: "iid or by-label",
+                got: name.to_owned(),
+            }),
+        }
+    }
+}
+
+/// Rounds in one pass over `samples` examples when each of `workers` workers takes `batch` of them a round:
+/// ⌊samples / (workers·batch)⌋, and at least 1. The remainder of an epoch is skipped, and is another one in
+/// the next epoch. Zero workers or an empty batch count as one.
+pub fn rounds_per_epoch(samples: usize, workers: usize, batch: usize) -> u64 {
+    let per_round = workers.max(1).saturating_mul(batch.max(1));
+    (samples / per_round).max(1) as u64
+}
+
+/// The batches of one worker slot.
+///
+/// [`Sampler::batch`] depends on nothing but the arguments of [`Sampler::new`] and the round: a worker that
+/// joins late, or comes back, draws what it would have drawn. The permutation of an epoch is kept until
+/// another epoch is asked for, so rounds asked for in order cost one shuffle an epoch.
+#[derive(Clone, Debug)]
+pub struct Sampler {
+    // The examples this slot draws from, unpermuted: all of them (iid), or its own shard.
+    shard: Vec<usize>,
+    // `shard` in the order of `epoch`.
+    order: Vec<usize>,
+    epoch: Option<u64>,
+    rounds_per_epoch: u64,
+    // Where a round's batch starts in `order`: round·stride + offset, counted within the epoch.
+    stride: usize,
+    offset: usize,
+    batch: usize,
+    seed: u64,
+    // What, besides seed and epoch, the permutation depends on.
+    stream_of_slot: u64,
+}
+
+impl Sampler {
+    /// The sampler of worker `slot` of `workers`, which takes `batch` examples a round from the data set
+    /// whose labels are `labels`.
+    ///
+    /// # Errors
+    /// [`Error::Misuse`] when there are no workers, the slot is none of theirs, the batch is empty, or the
+    /// data set has fewer than workers·batch examples.
+    pub fn new(
+        labels: &[u8],
+        workers: usize,
+        slot: usize,
+        batch: usize,
+        seed: u64,
+        partition: Partition,
+    ) -> Result<Self, Error> {
+        if workers == 0 {
+            return Err(Error::misuse("number of workers", "at least 1", workers));
+        }
+        if slot >= workers {
+            return Err(Error::misuse("worker slot", format!("below {workers}"), slot));
+        }
+        if batch == 0 {
+            return Err(Error::misuse("batch size", "at least 1", batch));
+        }
+        if workers.checked_mul(batch).is_none_or(|needed| needed > labels.len()) {
+            return Err(Error::misuse(
+                "examples for one round",
+                format!("at least {workers} workers times {batch}"),
+                labels.len(),
+            ));
+        }
+        let rounds_per_epoch = rounds_per_epoch(labels.len(), workers, batch);
+        let (shard, stride, offset, stream_of_slot) = match partition {
+            Partition::Iid => ((0..labels.len()).collect(), workers * batch, slot * batch, u64::MAX),
+            Partition::ByLabel => (shard_by_label(labels, workers, slot), batch, 0, slot as u64),
+        };
+        let order = Vec::with_capacity(shard.len());
+        Ok(Self { shard, order, epoch: None, rounds_per_epoch, stride, offset, batch, seed, stream_of_slot })
+    }
+
+    /// Indices of the examples of `round`, `batch` of them, counted from round 0 of epoch 0.
+    ///
+    /// Within an epoch no index comes twice, in this slot or in another one of the same data set and seed.
+    pub fn batch(&mut self, round: u64) -> &[usize] {
+        let epoch = round / self.rounds_per_epoch;
+        if self.epoch != Some(epoch) {
+            self.permute(epoch);
+        }
+        let start = (round % self.rounds_per_epoch) as usize * self.stride + self.offset;
+        &self.order[start..start + self.batch]
+    }
+
+    fn permute(&mut self, epoch: u64) {
+        let mut material = [0; 24];
+        material[..8].copy_from_slice(&self.seed.to_le_bytes());
+        material[8..16].copy_from_slice(&epoch.to_le_bytes());
+        material[16..].copy_from_slice(&self.stream_of_slot.to_le_bytes());
+        self.order.clone_from(&self.shard);
+        shuffle(&mut self.order, &mut stream("signvote-learn 2026 order of examples v1", &material));
+        self.epoch = Some(epoch);
+    }
+}
+
+/// Blocks `slot` and `slot + workers` of the 2·workers blocks of the examples in order of label.
+///
+/// Every worker gets exactly q = ⌊examples / workers⌋ examples, so that every slot has enough for every round
+/// of an epoch: the first `workers` blocks hold ⌈q/2⌉ each, the others ⌊q/2⌋, and the fewer than `workers`
+/// examples left at the end belong to nobody.
+fn shard_by_label(labels: &[u8], workers: usize, slot: usize) -> Vec<usize> {
+    let mut by_label: Vec<usize> = (0..labels.len()).collect();
+    by_label.sort_by_key(|&index| labels[index]);
+    let quota = labels.len() / workers;
+    let (first, second) = (quota.div_ceil(2), quota / 2);
+    let second_start = workers * first + slot * second;
+    let mut shard = by_label[slot * first..(slot + 1) * first].to_vec();
+    shard.extend_from_slice(&by_label[second_start..second_start + second]);
+    shard
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    fn labels(samples: usize) -> Vec<u8> {
+        (0..samples).map(|i| (i * 7 % 10) as u8).collect()
+    }
+
+    fn sampler(samples: usize, workers: usize, slot: usize, batch: usize, partition: Partition) -> Sampler {
+        Sampler::new(&labels(samples), workers, slot, batch, 42, partition).unwrap()
+    }
+
+    #[test]
+    fn slots_are_disjoint_within_an_epoch_and_cover_all_its_rounds() {
+        for partition in [Partition::Iid, Partition::ByLabel] {
+            for (samples, workers, batch) in [(1000, 7, 9), (14, 2, 7), (21, 3, 7), (40, 40, 1), (100, 1, 32)]
+            {
+                let rounds = rounds_per_epoch(samples, workers, batch);
+                for epoch in [0, 3] {
+                    let mut seen = BTreeSet::new();
+                    for slot in 0..workers {
+                        let mut sampler = sampler(samples, workers, slot, batch, partition);
+                        for round in epoch * rounds..(epoch + 1) * rounds {
+                            seen.extend(sampler.batch(round).iter().copied());
+                        }
+                    }
+                    assert_eq!(seen.len(), workers * batch * rounds as usize, "{partition} {samples}");
+                    assert!(seen.iter().all(|&index| index < samples));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn random_access_equals_sequential_access() {
+        for partition in [Partition::Iid, Partition::ByLabel] {
+            let mut sequential = sampler(500, 4, 1, 16, partition);
+            let mut jumping = sequential.clone();
+            let rounds: Vec<Vec<usize>> = (0..40).map(|round| sequential.batch(round).to_vec()).collect();
+            for round in [39, 0, 17, 3, 38, 3, 8] {
+                assert_eq!(jumping.batch(round), rounds[round as usize]);
+                assert_eq!(sampler(500, 4, 1, 16, partition).batch(round), rounds[round as usize]);
+            }
+        }
+    }
+
+    #[test]
+    fn every_epoch_and_every_seed_has_its_own_order() {
+        for partition in [Partition::Iid, Partition::ByLabel] {
+            let mut one = sampler(64, 2, 0, 32, partition);
+            assert_eq!(one.rounds_per_epoch, 1);
+            assert_ne!(one.batch(0).to_vec(), one.batch(1));
+            let mut other = Sampler::new(&labels(64), 2, 0, 32, 43, partition).unwrap();
+            assert_ne!(one.batch(0), other.batch(0));
+        }
+    }
+
+    #[test]
+    fn the_last_round_that_can_be_named_has_a_batch() {
+        assert_eq!(sampler(100, 2, 1, 10, Partition::Iid).batch(u64::MAX).len(), 10);
+    }
+
+    #[test]
+    fn by_label_gives_two_classes_a_worker_at_ten_workers() {
+        let labels = labels(1000);
+        for slot in 0..10 {
+            let mut sampler = Sampler::new(&labels, 10, slot, 10, 1, Partition::ByLabel).unwrap();
+            let mut classes = BTreeSet::new();
+            for round in 0..10 {
+                classes.extend(sampler.batch(round).iter().map(|&index| labels[index]));
+            }
+            assert_eq!(Vec::from_iter(classes), [slot as u8 / 2, slot as u8 / 2 + 5]);
+        }
+    }
+
+    #[test]
+    fn iid_draws_every_class() {
+        let labels = labels(1000);
+        let mut sampler = Sampler::new(&labels, 10, 0, 50, 1, Partition::Iid).unwrap();
+        let classes: BTreeSet<u8> =
+            (0..2).flat_map(|r| sampler.batch(r).to_vec()).map(|i| labels[i]).collect();
+        assert_eq!(classes.len(), 10);
+    }
+
+    #[test]
+    fn an_epoch_has_the_whole_rounds_that_fit_and_at_least_one() {
+        assert_eq!(rounds_per_epoch(10_000, 7, 32), 44);
+        assert_eq!(rounds_per_epoch(60_000, 1, 1), 60_000);
+        assert_eq!(rounds_per_epoch(10, 7, 32), 1);
+        assert_eq!(rounds_per_epoch(10, 0, 0), 10);
+        assert_eq!(rounds_per_epoch(10, usize::MAX, 2), 1);
+    }
+
+    #[test]
+    fn counts_that_do_not_fit_are_refused_with_expected_and_got() {
+        let refuse = |workers, slot, batch| {
+            Sampler::new(&labels(100), workers, slot, batch, 0, Partition::Iid).unwrap_err().to_string()
+        };
+        assert_eq!(refuse(0, 0, 1), "number of workers: expected at least 1, got 0");
+        assert_eq!(refuse(3, 3, 1), "worker slot: expected below 3, got 3");
+        assert_eq!(refuse(3, 0, 0), "batch size: expected at least 1, got 0");
+        assert_eq!(refuse(3, 0, 34), "examples for one round: expected at least 3 workers times 34, got 100");
+        assert!(refuse(usize::MAX, 0, 2).ends_with("got 100"));
+    }
+
+    #[test]
+    fn names_parse_back() {
+        for partition in [Partition::Iid, Partition::ByLabel] {
+            assert_eq!(partition.to_string().parse::<Partition>().unwrap(), partition);
+        }
+        let error = "sorted".parse::<Partition>().unwrap_err();
+        assert_eq!(error.to_string(), "unknown partition: expected iid or by-label, got \"sorted\"");
+    }
+
+    #[test]
+    fn the_order_of_a_seed_never_changes() {
+        let first = |partition| sampler(1000, 7, 3, 5, partition).batch(2).to_vec();
+        assert_eq!(first(Partition::Iid), [739, 447, 366, 528, 454]);
+        assert_eq!(first(Partition::ByLabel), [306, 351, 551, 391, 596]);
+    }
+}
