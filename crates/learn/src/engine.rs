@@ -173,13 +173,8 @@ mod tests {
 
     /// Offset of each parameter in the flat vector.
     fn offsets(kind: ModelKind) -> Vec<(String, usize, usize)> {
-        let mut offset = 0;
-        let offsets = kind.parameters().into_iter().map(|parameter| {
-            let count: usize = parameter.shape.iter().product();
-            offset += count;
-            (parameter.name, offset - count, count)
-        });
-        offsets.collect()
+        let layout = kind.layout().unwrap();
+        layout.ranges().map(|(tensor, range)| (tensor.name.clone(), range.start, range.len())).collect()
     }
 
     #[test]

@@ -65,6 +65,24 @@ pub enum Error {
         got: String,
     },
 
+    /// Round after round, a gradient was not finite: the training has diverged, or an input is broken.
+    #[error(
+        "the gradient of {parameter} was not finite in {rounds} rounds in a row, the last one round {round}: \
+         lower the learning rate, or look for broken inputs"
+    )]
+    NonFinite {
+        /// The first parameter concerned.
+        parameter: String,
+        /// Consecutive rounds.
+        rounds: u32,
+        /// The last of them.
+        round: u64,
+    },
+
+    /// The exchange with the server cannot go on.
+    #[error(transparent)]
+    Exchange(#[from] signvote_election::ExchangeError),
+
     /// The compute engine failed.
     #[error("compute engine: {reason}")]
     Engine {

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use signvote_election::{Layout, TensorSpec};
+
 use crate::Error;
 use crate::random::{stream, unit};
 
@@ -11,16 +13,6 @@ pub(crate) const INPUTS: usize = 28 * 28;
 
 /// Classes a model tells apart.
 pub(crate) const CLASSES: usize = 10;
-
-/// One parameter tensor: its name and shape as in PyTorch's `state_dict`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ParameterSpec {
-    /// Name, such as `fc1.weight`.
-    pub name: String,
-    /// Sizes of the dimensions, slowest first: `[out, in]` for a linear layer's weight,
-    /// `[out, in, height, width]` for a convolution's, `[out]` for a bias.
-    pub shape: Vec<usize>,
-}
 
 /// A model, chosen by name.
 ///
@@ -40,12 +32,19 @@ impl ModelKind {
     /// Every model there is.
     pub const ALL: [Self; 2] = [Self::Mlp, Self::Cnn];
 
-    /// The parameters in the order in which the flat vector holds them, each in row-major order.
-    pub fn parameters(self) -> Vec<ParameterSpec> {
-        self.table()
+    /// The parameters in the order in which the flat vector holds them, each in row-major order, with names
+    /// and shapes as in PyTorch's `state_dict`: `[out, in]` for a linear layer's weight, `[out, in, height,
+    /// width]` for a convolution's, `[out]` for a bias.
+    ///
+    /// # Errors
+    /// Never for the models here: their tables are sound.
+    pub fn layout(self) -> Result<Layout, Error> {
+        let tensors = self
+            .table()
             .iter()
-            .map(|&(name, shape)| ParameterSpec { name: name.to_owned(), shape: shape.to_vec() })
-            .collect()
+            .map(|&(name, shape)| TensorSpec { name: name.to_owned(), shape: shape.to_vec() })
+            .collect();
+        Layout::new(tensors).map_err(|error| Error::Engine { reason: error.to_string() })
     }
 
     /// Number of coordinates d of the flat vector.
@@ -126,7 +125,7 @@ mod tests {
     use super::*;
 
     fn listed(kind: ModelKind) -> Vec<String> {
-        kind.parameters().iter().map(|p| format!("{} {:?}", p.name, p.shape)).collect()
+        kind.layout().unwrap().tensors().iter().map(|p| format!("{} {:?}", p.name, p.shape)).collect()
     }
 
     #[test]
@@ -163,7 +162,7 @@ mod tests {
             assert_eq!(x.len(), kind.dimension());
             let mut rest = x.as_slice();
             let mut bound = 0.0;
-            for parameter in kind.parameters() {
+            for parameter in kind.layout().unwrap().tensors() {
                 let (values, tail) = rest.split_at(parameter.shape.iter().product());
                 rest = tail;
                 if parameter.name.ends_with("weight") {

@@ -1,0 +1,219 @@
+//! A worker's loop: a gradient at x, momentum and signs, a ballot, a verdict.
+
+use std::ops::Range;
+
+use signvote_election::{AggregateKind, Exchange, Layout, Round, Step, Terms};
+use signvote_kernels::{momentum_pack, words};
+
+use crate::{Batch, Dataset, Engine, Error, Loss, Partition, Sampler};
+
+/// What a worker is about to send, for who wants to tamper with it (an adversary in an experiment).
+#[derive(Debug)]
+pub enum Outgoing<'a> {
+    /// A range of a ballot.
+    Ballot {
+        /// The round voted in.
+        round: Round,
+        /// The coordinates of the whole model that this range covers.
+        coordinates: Range<usize>,
+        /// Sign plane, bit 1 for negative.
+        signs: &'a mut [u64],
+        /// Abstention plane.
+        abstain: &'a mut [u64],
+    },
+    /// A whole dense gradient.
+    Gradient {
+        /// The round.
+        round: Round,
+        /// d coordinates.
+        gradient: &'a mut [f32],
+    },
+}
+
+/// How a worker's part in a run ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Summary {
+    /// Rounds committed.
+    pub rounds: Round,
+    /// Why it ended, in the server's words.
+    pub reason: String,
+}
+
+/// One worker's training: engine, data and momentum. The parameters live in the exchange.
+pub struct Trainer<'a> {
+    engine: Box<dyn Engine>,
+    data: &'a Dataset,
+    sampler: Sampler,
+    layout: Layout,
+    terms: Terms,
+    momentum: Vec<f32>,
+    gradient: Vec<f32>,
+    signs: Vec<u64>,
+    abstain: Vec<u64>,
+    images: Vec<f32>,
+    labels: Vec<u8>,
+    /// Rounds in a row in which the gradient was not finite somewhere.
+    non_finite_rounds: u32,
+    tamper: Option<Tamper<'a>>,
+}
+
+type Tamper<'a> = Box<dyn FnMut(Outgoing<'_>) + 'a>;
+
+impl<'a> Trainer<'a> {
+    /// A trainer on the terms of a run, for the place of `exchange`.
+    ///
+    /// # Errors
+    /// If engine and layout differ in d, or the data is too small for the terms.
+    pub fn new(
+        engine: Box<dyn Engine>,
+        data: &'a Dataset,
+        layout: Layout,
+        partition: Partition,
+        exchange: &dyn Exchange,
+    ) -> Result<Self, Error> {
+        let terms = exchange.terms().clone();
+        let dimension = engine.dimension();
+        if layout.dimension() != dimension {
+            return Err(Error::misuse("coordinates of the layout", dimension, layout.dimension()));
+        }
+        let (workers, slot) = (usize::from(terms.workers), exchange.slot().index());
+        let sampler =
+            Sampler::new(data.labels(), workers, slot, terms.batch as usize, terms.seed, partition)?;
+        let votes = terms.aggregate == AggregateKind::Vote;
+        let planes = if votes { words(dimension) } else { 0 };
+        Ok(Self {
+            engine,
+            data,
+            sampler,
+            layout,
+            terms,
+            momentum: vec![0.0; if votes { dimension } else { 0 }],
+            gradient: vec![0.0; dimension],
+            signs: vec![0; planes],
+            abstain: vec![0; planes],
+            images: Vec::new(),
+            labels: Vec::new(),
+            non_finite_rounds: 0,
+            tamper: None,
+        })
+    }
+
+    /// Passes everything that is sent through `tamper` first.
+    #[must_use]
+    pub fn tampered(mut self, tamper: impl FnMut(Outgoing<'_>) + 'a) -> Self {
+        self.tamper = Some(Box::new(tamper));
+        self
+    }
+
+    /// Votes in every round that opens, until the run is over. `watch` is told the loss of each batch.
+    ///
+    /// A round that closed while this worker was computing is not voted in: the newest open one is.
+    ///
+    /// # Errors
+    /// If the exchange breaks, the engine fails, or gradients are not finite for as many rounds in a row as the
+    /// terms allow.
+    pub fn run(
+        &mut self,
+        exchange: &mut dyn Exchange,
+        watch: &mut dyn FnMut(Round, Loss),
+    ) -> Result<Summary, Error> {
+        let mut open = None;
+        loop {
+            let step = match open {
+                None => Some(exchange.next()?),
+                Some(_) => exchange.try_next()?,
+            };
+            match (step, open) {
+                (Some(Step::Open { round }), _) => open = Some(round),
+                (Some(Step::Committed { .. }), _) => open = None,
+                (Some(Step::Finished { round, reason }), _) => return Ok(Summary { rounds: round, reason }),
+                (Some(_), _) => {}
+                (None, Some(round)) => {
+                    let loss = self.vote(exchange, round)?;
+                    watch(round, loss);
+                    open = None;
+                }
+                // `next` waits for a step, so there is one unless a round is open.
+                (None, None) => {}
+            }
+        }
+    }
+
+    fn vote(&mut self, exchange: &mut dyn Exchange, round: Round) -> Result<Loss, Error> {
+        self.data.fill(self.sampler.batch(round.0), &mut self.images, &mut self.labels);
+        let batch = Batch { images: &self.images, labels: &self.labels };
+        let loss = self.engine.gradient(exchange.parameters(), batch, &mut self.gradient)?;
+        match self.terms.aggregate {
+            AggregateKind::Vote => self.cast(exchange, round, loss)?,
+            AggregateKind::Mean => {
+                let non_finite = self.gradient.iter().filter(|g| !g.is_finite()).count();
+                report(exchange, loss, non_finite)?;
+                if let Some(tamper) = &mut self.tamper {
+                    tamper(Outgoing::Gradient { round, gradient: &mut self.gradient });
+                }
+                exchange.submit_gradient(0, &self.gradient)?;
+            }
+        }
+        Ok(loss)
+    }
+
+    /// Packs and sends the ballot chunk by chunk: while one travels, the next is packed.
+    fn cast(&mut self, exchange: &mut dyn Exchange, round: Round, loss: Loss) -> Result<(), Error> {
+        let dimension = self.gradient.len();
+        let length = self.terms.chunk_coordinates as usize;
+        let mut non_finite = 0;
+        for start in (0..dimension).step_by(length) {
+            let coordinates = start..(start + length).min(dimension);
+            let planes = start / 64..words(coordinates.end);
+            let signs = &mut self.signs[planes.clone()];
+            let abstain = &mut self.abstain[planes.clone()];
+            let packed = momentum_pack(
+                &self.gradient[coordinates.clone()],
+                &mut self.momentum[coordinates.clone()],
+                self.terms.beta,
+                self.terms.abstain_on,
+                signs,
+                abstain,
+            );
+            non_finite += packed.non_finite;
+            let last = coordinates.end == dimension;
+            if let Some(tamper) = &mut self.tamper {
+                tamper(Outgoing::Ballot { round, coordinates, signs, abstain });
+            }
+            // The report counts the whole ballot and must come before the round can close, so it goes out
+            // just before the last chunk.
+            if last {
+                report(exchange, loss, non_finite)?;
+            }
+            exchange.submit_signs(planes.start, &self.signs[planes.clone()], &self.abstain[planes])?;
+        }
+        self.count_non_finite(round, non_finite)
+    }
+
+    fn count_non_finite(&mut self, round: Round, coordinates: usize) -> Result<(), Error> {
+        if coordinates == 0 {
+            self.non_finite_rounds = 0;
+            return Ok(());
+        }
+        self.non_finite_rounds += 1;
+        let most = self.terms.max_non_finite;
+        if most == 0 || self.non_finite_rounds < most {
+            return Ok(());
+        }
+        let first = self.gradient.iter().position(|g| !g.is_finite());
+        let parameter = first.and_then(|at| self.layout.tensor_at(at)).map(|tensor| tensor.name.clone());
+        Err(Error::NonFinite {
+            parameter: parameter.unwrap_or_else(|| "a parameter".into()),
+            rounds: self.non_finite_rounds,
+            round: round.0,
+        })
+    }
+}
+
+fn report(exchange: &mut dyn Exchange, loss: Loss, non_finite: usize) -> Result<(), Error> {
+    exchange.report(loss.mean_loss, loss.correct as u32, loss.samples as u32, non_finite as u64)?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,182 @@
+//! The trainer against the smallest exchange: one voter that decides alone.
+
+use std::time::Duration;
+
+use signvote_election::{
+    Config, Greeting, Optimizer, RunId, Schedule, Settings, Shape, Slot, Solo, TensorSpec, TiePolicy,
+};
+use signvote_kernels::AbstainOn;
+
+use super::*;
+use crate::Scaling;
+
+const ROUNDS: u64 = 40;
+
+/// A linear model y = w·pixels with a squared loss, so that gradients can be written down.
+struct Linear {
+    /// From this call on, the gradient of coordinate 1 is NaN.
+    broken_from: u64,
+    calls: u64,
+}
+
+impl Engine for Linear {
+    fn dimension(&self) -> usize {
+        4
+    }
+
+    fn gradient(&mut self, x: &[f32], batch: Batch<'_>, gradient: &mut [f32]) -> Result<Loss, Error> {
+        let loss = self.loss(x, batch)?;
+        gradient.fill(0.0);
+        for (pixels, &label) in batch.images.chunks(4).zip(batch.labels) {
+            let error = dot(x, pixels) - f32::from(label);
+            gradient.iter_mut().zip(pixels).for_each(|(g, pixel)| *g += error * pixel);
+        }
+        if self.calls >= self.broken_from {
+            gradient[1] = f32::NAN;
+        }
+        self.calls += 1;
+        Ok(loss)
+    }
+
+    fn loss(&mut self, x: &[f32], batch: Batch<'_>) -> Result<Loss, Error> {
+        let errors =
+            batch.images.chunks(4).zip(batch.labels).map(|(pixels, &label)| dot(x, pixels) - f32::from(label));
+        let mean_loss = errors.map(|error| error * error).sum::<f32>() / batch.labels.len() as f32;
+        Ok(Loss { mean_loss, correct: 0, samples: batch.labels.len() })
+    }
+}
+
+fn dot(x: &[f32], pixels: &[f32]) -> f32 {
+    x.iter().zip(pixels).map(|(x, pixel)| x * pixel).sum()
+}
+
+fn data() -> Dataset {
+    let images = (0..64_u32).flat_map(|i| [255, (i * 37 % 256) as u8, (i * 101 % 256) as u8, 0]).collect();
+    let labels = (0..64_u32).map(|i| u8::from(i * 37 % 256 > 128)).collect();
+    Dataset::new(images, labels, [2, 2], 2, Scaling { mean: 0.0, standard_deviation: 1.0 }).unwrap()
+}
+
+fn layout() -> Layout {
+    Layout::new(vec![
+        TensorSpec { name: "first".into(), shape: vec![1] },
+        TensorSpec { name: "second".into(), shape: vec![3] },
+    ])
+    .unwrap()
+}
+
+fn solo(aggregate: AggregateKind, beta: f32, max_non_finite: u32) -> Solo {
+    let terms = Terms {
+        run: RunId([1; 16]),
+        workers: 1,
+        batch: 16,
+        seed: 5,
+        rounds: ROUNDS,
+        aggregate,
+        beta,
+        abstain_on: AbstainOn::Momentum,
+        chunk_coordinates: 64,
+        digest_every: 10,
+        max_non_finite,
+        settings: Settings::default(),
+    };
+    let config = Config {
+        terms,
+        tie: TiePolicy::Coin,
+        min_voters: 1,
+        optimizer: Optimizer::Sgd { momentum: 0.0 },
+        quorum: 1,
+        deadline: None,
+        schedule: Schedule::new(0.02, 0, ROUNDS, Shape::Constant).unwrap(),
+        weight_decay: 0.0,
+        max_dimension: 100,
+        greeting_timeout: Duration::from_secs(1),
+        farewell_timeout: Duration::from_secs(1),
+        initial: None,
+    };
+    let greeting = Greeting {
+        layout: layout(),
+        settings: Settings::default(),
+        run: None,
+        slot: Slot::new(1),
+        name: "only".into(),
+    };
+    Solo::new(config, greeting, |_| vec![0.0; 4]).unwrap()
+}
+
+fn train(mut solo: Solo, broken_from: u64) -> (Result<Summary, Error>, Vec<f32>, Vec<f32>) {
+    let data = data();
+    let engine = Box::new(Linear { broken_from, calls: 0 });
+    let mut trainer = Trainer::new(engine, &data, layout(), Partition::Iid, &solo).unwrap();
+    let mut losses = vec![];
+    let summary = trainer.run(&mut solo, &mut |_, loss| losses.push(loss.mean_loss));
+    (summary, solo.parameters().to_vec(), losses)
+}
+
+#[test]
+fn one_voter_alone_is_sign_sgd() {
+    let (summary, x, losses) = train(solo(AggregateKind::Vote, 0.0, 5), u64::MAX);
+    assert_eq!(summary.unwrap().rounds, Round(ROUNDS));
+    assert_eq!(losses.len() as u64, ROUNDS);
+    assert!(losses[losses.len() - 1] < losses[0] / 2.0, "{losses:?}");
+    // By hand: x ← x − η·sign(g), with the same batches; the fourth pixel is always 0 and abstains.
+    let data = data();
+    let mut sampler = Sampler::new(data.labels(), 1, 0, 16, 5, Partition::Iid).unwrap();
+    let (mut by_hand, mut gradient) = (vec![0.0_f32; 4], vec![0.0; 4]);
+    let (mut images, mut labels) = (vec![], vec![]);
+    for round in 0..ROUNDS {
+        data.fill(sampler.batch(round), &mut images, &mut labels);
+        let batch = Batch { images: &images, labels: &labels };
+        Linear { broken_from: u64::MAX, calls: 0 }.gradient(&by_hand, batch, &mut gradient).unwrap();
+        for (x, &g) in by_hand.iter_mut().zip(&gradient) {
+            let sign = if g > 0.0 { 1.0 } else if g < 0.0 { -1.0 } else { 0.0 };
+            *x -= 0.02_f32 * (sign + 0.0 * *x);
+        }
+    }
+    assert_eq!(x, by_hand);
+    assert_eq!(x[3], 0.0);
+}
+
+#[test]
+fn the_dense_mean_of_one_worker_is_sgd() {
+    let (summary, x, losses) = train(solo(AggregateKind::Mean, 0.0, 5), u64::MAX);
+    assert_eq!(summary.unwrap().rounds, Round(ROUNDS));
+    assert!(losses[losses.len() - 1] < losses[0], "{losses:?}");
+    assert!(x[..3].iter().all(|x| x.abs() > 0.0));
+}
+
+#[test]
+fn a_gradient_that_stays_non_finite_stops_the_worker_and_names_the_parameter() {
+    let (summary, x, losses) = train(solo(AggregateKind::Vote, 0.9, 3), 10);
+    let error = summary.unwrap_err();
+    assert!(
+        matches!(&error, Error::NonFinite { parameter, rounds: 3, round: 12 } if parameter == "second"),
+        "{error}"
+    );
+    assert_eq!(losses.len(), 12);
+    assert!(x.iter().all(|x| x.is_finite()));
+}
+
+#[test]
+fn a_broken_coordinate_abstains_and_the_others_go_on() {
+    let (summary, x, _) = train(solo(AggregateKind::Vote, 0.0, 0), 10);
+    assert_eq!(summary.unwrap().rounds, Round(ROUNDS));
+    let (_, sound, _) = train(solo(AggregateKind::Vote, 0.0, 0), u64::MAX);
+    assert_ne!(x[1], sound[1]);
+    assert!(x.iter().all(|x| x.is_finite()));
+}
+
+#[test]
+fn what_is_sent_can_be_tampered_with() {
+    let data = data();
+    let mut solo = solo(AggregateKind::Vote, 0.9, 5);
+    let engine = Box::new(Linear { broken_from: u64::MAX, calls: 0 });
+    let mut trainer = Trainer::new(engine, &data, layout(), Partition::Iid, &solo).unwrap().tampered(|sent| {
+        if let Outgoing::Ballot { signs, abstain, .. } = sent {
+            signs[0] = !signs[0] & !abstain[0] & 0b1111;
+        }
+    });
+    let mut losses = vec![];
+    trainer.run(&mut solo, &mut |_, loss| losses.push(loss.mean_loss)).unwrap();
+    // A lone voter that inverts its votes climbs.
+    assert!(losses[losses.len() - 1] > losses[0], "{losses:?}");
+}
