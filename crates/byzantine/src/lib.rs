@@ -46,13 +46,7 @@ impl Attack {
     ///
     /// # Panics
     /// If the planes are not `words(coordinates)` long.
-    pub fn on_ballot(
-        self,
-        signs: &mut [u64],
-        abstain: &mut [u64],
-        coordinates: usize,
-        draw: Draw,
-    ) {
+    pub fn on_ballot(self, signs: &mut [u64], abstain: &mut [u64], coordinates: usize, draw: Draw) {
         assert_eq!(signs.len(), words(coordinates), "a word for every 64 coordinates");
         assert_eq!(abstain.len(), signs.len(), "planes of equal length");
         match self {

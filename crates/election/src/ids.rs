@@ -10,10 +10,10 @@ use serde::{Deserialize, Serialize};
 pub struct Round(pub u64);
 
 impl Round {
-    /// The round after this one.
+    /// The round after this one. The last number stays: a peer may name any round, and must not bring us down with it.
     #[must_use]
     pub fn next(self) -> Self {
-        Self(self.0 + 1)
+        Self(self.0.saturating_add(1))
     }
 }
 

@@ -11,7 +11,7 @@ use signvote_kernels as kernels;
 
 use crate::chain::{Link, update_hash, verdict_hash};
 use crate::dense::apply_dense;
-use crate::wire::{self, FloatBytes, PlaneBytes, Start, ToWorker, to_server};
+use crate::wire::{FloatBytes, PlaneBytes, Start, ToWorker, to_server};
 use crate::{
     AggregateKind, ChainHash, Chunking, DigestTree, Error, Incarnation, Layout, Round, RunId, Settings, Slot,
     SlotSet, Terms,
@@ -209,8 +209,8 @@ impl Voter {
     /// If the server refuses this worker, or does not keep to the protocol. The connection is of no use then.
     pub fn handle(&mut self, frame: &[u8]) -> Result<(), Error> {
         match ToWorker::decode(frame)? {
-            ToWorker::Welcome { version, slot, start, terms, features: _ } => {
-                self.welcome(version, slot, start, *terms)
+            ToWorker::Welcome { slot, start, terms, version: _, features: _ } => {
+                self.welcome(slot, start, *terms)
             }
             ToWorker::Refused { reason } => Err(Error::Refused { reason }),
             ToWorker::State { round, incarnation, chain } => {
@@ -260,11 +260,14 @@ impl Voter {
         Ok(())
     }
 
-    /// How the batch of the open round went.
+    /// How the batch of the open round went. Dropped, like a ballot, if that round is over already.
     ///
     /// # Errors
     /// If no round is open, or it was reported before.
     pub fn report(&mut self, loss: f32, correct: u32, samples: u32, non_finite: u64) -> Result<(), Error> {
+        if self.overtaken() {
+            return Ok(());
+        }
         if !self.open || self.reported {
             return Err(Error::Misuse("a report belongs to an open round, once".into()));
         }
@@ -275,6 +278,9 @@ impl Voter {
 
     /// Casts whole chunks of the ballot, from word `first_word` of the model on.
     ///
+    /// A ballot belongs to the round of the last [`Step::Open`] that was polled. If that round was committed in
+    /// the meantime, the ballot is late and dropped: it must not count in the round after.
+    ///
     /// # Errors
     /// If no round is open, the planes differ in length, the range does not start and end at chunks, or a chunk
     /// was cast before.
@@ -283,7 +289,11 @@ impl Voter {
         if abstain.len() != signs.len() {
             return Err(Error::Misuse(format!("{} words of abstentions", abstain.len())));
         }
-        let coordinates = words.start * 64..(words.end * 64).min(self.greeting.layout.dimension());
+        let dimension = self.greeting.layout.dimension();
+        if words.end > kernels::words(dimension) {
+            return Err(Error::Misuse(format!("words {words:?} of {}", kernels::words(dimension))));
+        }
+        let coordinates = words.start * 64..(words.end * 64).min(dimension);
         let chunking = self.member()?.chunking;
         for chunk in self.claim(AggregateKind::Vote, coordinates)? {
             let range = chunking.words(chunk);
@@ -310,6 +320,9 @@ impl Voter {
 
     /// The chunks that these coordinates are, marked as cast.
     fn claim(&mut self, aggregate: AggregateKind, coordinates: Range<usize>) -> Result<Range<usize>, Error> {
+        if self.overtaken() {
+            return Ok(0..0);
+        }
         let (open, round) = (self.open, self.round);
         let member = self.member()?;
         let chunking = member.chunking;
@@ -331,15 +344,18 @@ impl Voter {
         Ok(chunks)
     }
 
+    /// Whether the caller has yet to learn that the round it votes in is over.
+    fn overtaken(&self) -> bool {
+        let ends_a_round =
+            |step: &Step| matches!(step, Step::Open { .. } | Step::Committed { .. } | Step::Finished { .. });
+        self.steps.iter().any(ends_a_round)
+    }
+
     fn member(&self) -> Result<&Membership, Error> {
         self.membership.as_ref().ok_or_else(|| Error::misbehaved("say welcome first", "another frame"))
     }
 
-    fn welcome(&mut self, version: (u16, u16), slot: Slot, start: Start, terms: Terms) -> Result<(), Error> {
-        if version.0 != wire::MAJOR {
-            let got = format!("{}.{}", version.0, version.1);
-            return Err(Error::incompatible("protocol version", wire::MAJOR, got));
-        }
+    fn welcome(&mut self, slot: Slot, start: Start, terms: Terms) -> Result<(), Error> {
         if self.membership.is_some() {
             return Err(Error::misbehaved("say welcome once", "a second welcome"));
         }

@@ -122,7 +122,8 @@ impl Joining {
                 self.voter.poll_step();
                 return Ok(welcome);
             }
-            let frame = self.inbound.blocking_recv().unwrap_or_else(|| Err("the network thread ended".into()));
+            let frame =
+                self.inbound.blocking_recv().unwrap_or_else(|| Err("the network thread ended".into()));
             let frame = frame.map_err(|reason| {
                 ExchangeError::Lost(format!("{} did not let this worker in: {reason}", self.address))
             })?;
@@ -167,7 +168,8 @@ impl Exchange for Client {
             if let Some(step) = self.voter.poll_step() {
                 return Ok(step);
             }
-            let frame = self.inbound.blocking_recv().unwrap_or_else(|| Err("the network thread ended".into()));
+            let frame =
+                self.inbound.blocking_recv().unwrap_or_else(|| Err("the network thread ended".into()));
             self.receive(frame)?;
         }
     }
@@ -179,12 +181,23 @@ impl Exchange for Client {
         Ok(self.voter.poll_step())
     }
 
-    fn report(&mut self, loss: f32, correct: u32, samples: u32, non_finite: u64) -> Result<(), ExchangeError> {
+    fn report(
+        &mut self,
+        loss: f32,
+        correct: u32,
+        samples: u32,
+        non_finite: u64,
+    ) -> Result<(), ExchangeError> {
         self.voter.report(loss, correct, samples, non_finite)?;
         self.transmit()
     }
 
-    fn submit_signs(&mut self, first_word: usize, signs: &[u64], abstain: &[u64]) -> Result<(), ExchangeError> {
+    fn submit_signs(
+        &mut self,
+        first_word: usize,
+        signs: &[u64],
+        abstain: &[u64],
+    ) -> Result<(), ExchangeError> {
         self.voter.submit_signs(first_word, signs, abstain)?;
         self.transmit()
     }

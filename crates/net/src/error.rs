@@ -30,7 +30,9 @@ pub enum Error {
 
 fn hint(source: &io::Error) -> &'static str {
     match source.kind() {
-        io::ErrorKind::AddrInUse => " (another program has this port; pass another one, or port 0 for any free one)",
+        io::ErrorKind::AddrInUse => {
+            " (another program has this port; pass another one, or port 0 for any free one)"
+        }
         io::ErrorKind::PermissionDenied => " (ports below 1024 need privileges)",
         _ => "",
     }

@@ -52,9 +52,7 @@ pub async fn listen(address: SocketAddr, insecure: bool) -> Result<TcpListener, 
     if !address.ip().is_loopback() && !insecure {
         return Err(Error::Insecure { address: address.to_string() });
     }
-    TcpListener::bind(address)
-        .await
-        .map_err(|source| Error::Listen { address: address.to_string(), source })
+    TcpListener::bind(address).await.map_err(|source| Error::Listen { address: address.to_string(), source })
 }
 
 /// Serves an election until it is done, or until `stop` yields a reason; gives the election back.
@@ -82,7 +80,8 @@ pub async fn serve(
     while !shell.done {
         let timeout = shell.election.next_timeout().map(|at| shell.start + at);
         while shell.leaving.try_join_next().is_some() {}
-        let full = shell.connections.len() + shell.leaving.len() >= usize::from(options.workers) + SPARE_CONNECTIONS;
+        let full =
+            shell.connections.len() + shell.leaving.len() >= usize::from(options.workers) + SPARE_CONNECTIONS;
         tokio::select! {
             Some((peer, message)) = from_peers.recv() => shell.receive(peer, message),
             accepted = listener.accept(), if !full => {

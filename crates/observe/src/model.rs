@@ -78,11 +78,9 @@ pub fn load_model(path: &Path) -> Result<SavedModel, Error> {
     let bytes = std::fs::read(path).map_err(Error::io("read", path))?;
     let (_, header) = SafeTensors::read_metadata(&bytes).map_err(|error| malformed(error.to_string()))?;
     let file = SafeTensors::deserialize(&bytes).map_err(|error| malformed(error.to_string()))?;
-    let notes = header
-        .metadata()
-        .as_ref()
-        .and_then(|metadata| metadata.get(KEY))
-        .ok_or_else(|| malformed("its header has no \"signvote\" entry, so the order of its tensors is unknown".into()))?;
+    let notes = header.metadata().as_ref().and_then(|metadata| metadata.get(KEY)).ok_or_else(|| {
+        malformed("its header has no \"signvote\" entry, so the order of its tensors is unknown".into())
+    })?;
     let notes: Notes = serde_json::from_str(notes).map_err(|error| malformed(error.to_string()))?;
     if notes.order.len() != file.len() {
         return Err(malformed(format!("{} tensors are listed, {} are there", notes.order.len(), file.len())));

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{Output, Phase, Server};
-use crate::wire::{self, FloatBytes, Start, to_server, to_worker};
+use crate::wire::{FloatBytes, Start, to_server, to_worker};
 use crate::{
     Chunking, Digest, DigestTree, Error, Event, Layout, PeerId, Round, RunId, Settings, Slot, WorkerRecord,
     decision,
@@ -57,6 +57,8 @@ pub(super) struct Member {
     pub(super) late_chunks: u64,
     /// How many of those the event log knows of.
     pub(super) late_told: u64,
+    /// The round at whose start its present occupant was last sent the state because its digest differed.
+    pub(super) resent: Option<Round>,
     /// Digest after the last round.
     pub(super) final_digest: Option<Digest>,
     /// Whether a worker was there when the run finished.
@@ -78,7 +80,6 @@ impl Member {
 
 /// What a newcomer says of itself.
 pub(super) struct Hello {
-    pub(super) version: (u16, u16),
     pub(super) run: Option<RunId>,
     pub(super) layout: [u8; 32],
     pub(super) dimension: u64,
@@ -131,11 +132,6 @@ impl Server {
 
     /// The place for a newcomer, or the reason why there is none.
     fn place_for(&self, hello: &Hello) -> Result<Slot, String> {
-        let (major, minor) = hello.version;
-        if major != wire::MAJOR {
-            let ours = wire::MAJOR;
-            return Err(format!("the server speaks protocol version {ours}, the worker {major}.{minor}"));
-        }
         if let Some(run) = hello.run.filter(|&run| run != self.config.terms.run) {
             return Err(format!("this is run {}, the worker wants run {run}", self.config.terms.run));
         }
@@ -260,9 +256,11 @@ impl Server {
         let name = self.peers.get(&peer).map(|peer| peer.name.clone()).unwrap_or_default();
         self.members[slot.index()].name.clone_from(&name);
         self.members[slot.index()].final_digest = None;
+        self.members[slot.index()].resent = None;
         self.event(Event::Joined { slot, name, round: self.round, reason: reason.to_owned() });
         match self.phase {
             Phase::Running => {
+                self.open.newcomers.insert(slot);
                 self.send(peer, to_worker::open(self.round, self.incarnation, self.chain));
             }
             Phase::Gathering if self.present() == self.members.len() => self.start(now),

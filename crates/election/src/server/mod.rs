@@ -279,9 +279,9 @@ impl Server {
 
     fn receive(&mut self, now: Duration, peer: PeerId, message: ToServer<'_>) -> Result<(), Error> {
         match message {
-            ToServer::Hello { version, run, layout, dimension, slot, name, features: _ } => {
+            ToServer::Hello { run, layout, dimension, slot, name, version: _, features: _ } => {
                 let wanted = (slot != 0).then_some(slot);
-                self.greet(now, peer, members::Hello { version, run, layout, dimension, wanted, name })
+                self.greet(now, peer, members::Hello { run, layout, dimension, wanted, name })
             }
             ToServer::Init { layout, settings } => self.take_layout(peer, layout, settings),
             ToServer::Values { chunk, values } => self.take_values(peer, chunk, values),
@@ -306,8 +306,9 @@ impl Server {
                 Ok(())
             }
             ToServer::Bye { reason } => {
-                self.part(now, peer, &reason);
+                // Before its parting may end the run: nothing follows `Output::Done`.
                 self.outputs.push_back(Output::Close { peer });
+                self.part(now, peer, &reason);
                 Ok(())
             }
         }

@@ -36,6 +36,8 @@ pub(super) struct Chunk {
 pub(super) struct OpenRound {
     /// Who was there when it opened and still is: the round waits for these.
     pub(super) expected: SlotSet,
+    /// Places taken in mid-round. What their last occupants cast stands, and the newcomers cannot know of it.
+    pub(super) newcomers: SlotSet,
     pub(super) chunks: Vec<Chunk>,
     pub(super) deadline: Option<Duration>,
     pub(super) deadline_passed: bool,
@@ -93,7 +95,8 @@ impl Server {
         if !self.is_open(slot, round)? {
             return Ok(());
         }
-        if self.open.reports[slot.index()].replace(report).is_some() {
+        let newcomer = self.open.newcomers.contains(slot);
+        if self.open.reports[slot.index()].replace(report).is_some() && !newcomer {
             return Err(Error::misbehaved("report once a round", format!("worker {slot}, round {round}")));
         }
         if non_finite > 0 {
@@ -119,6 +122,9 @@ impl Server {
             return Err(Error::misbehaved("vote on chunks that exist", details));
         }
         if open && self.open.chunks[chunk].voted.contains(slot) {
+            if self.open.newcomers.contains(slot) {
+                return Ok(());
+            }
             let details = format!("worker {slot}, round {round}, chunk {chunk}");
             return Err(Error::misbehaved("vote once on a chunk", details));
         }
@@ -245,6 +251,12 @@ impl Server {
         if digest == expected {
             return;
         }
+        let member = &mut self.members[slot.index()];
+        if !finishing && member.resent.is_some_and(|at| round <= at) {
+            // Said before the state arrived. And a peer that repeats itself is not worth a state every time.
+            return;
+        }
+        member.resent = Some(self.round);
         let does = if finishing { "the run is over, its copy is void" } else { "it is sent the state again" };
         let reason = format!("its digest is {digest}, the server's {expected}: {does}");
         self.event(Event::Diverged { slot, round, reason });

@@ -90,6 +90,19 @@ fn split(frame: &[u8]) -> Result<(u8, Reader<'_>), Error> {
     Ok((kind, reader))
 }
 
+/// The version at the front of a greeting or a welcome.
+///
+/// It stands first for good, and nothing behind it is read if the major version is another: such a peer must be
+/// told so, not called malformed.
+fn read_version(reader: &mut Reader<'_>) -> Result<(u16, u16), Error> {
+    let (major, minor) = (reader.u16()?, reader.u16()?);
+    if major != MAJOR {
+        let expected = format!("{MAJOR}.x");
+        return Err(Error::incompatible("protocol version", expected, format!("{major}.{minor}")));
+    }
+    Ok((major, minor))
+}
+
 /// Settings as they travel: u16 count, then key and value as strings.
 fn write_settings(out: &mut Writer, settings: &crate::Settings) {
     let entries = settings.iter();

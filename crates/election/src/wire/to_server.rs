@@ -137,8 +137,7 @@ impl<'a> ToServer<'a> {
             let got = String::from_utf8_lossy(&magic).into_owned();
             return Err(Error::malformed("greeting", "the signvote protocol", format!("{got:?}")));
         }
-        // Versions stand first, for good: a peer of another version must be told so, not called malformed.
-        let version = (reader.u16()?, reader.u16()?);
+        let version = super::read_version(reader)?;
         let features = reader.u64()?;
         let run = RunId(reader.array()?);
         Ok(Self::Hello {

@@ -152,8 +152,7 @@ impl<'a> ToWorker<'a> {
 }
 
 fn welcome_from<'a>(reader: &mut Reader<'a>) -> Result<ToWorker<'a>, Error> {
-    // As in the greeting, the versions come first and for good.
-    let version = (reader.u16()?, reader.u16()?);
+    let version = super::read_version(reader)?;
     let features = reader.u64()?;
     let slot = reader.u16()?;
     let slot = Slot::new(slot).ok_or_else(|| Error::malformed("place", "1 or more", slot))?;

@@ -39,8 +39,11 @@ impl Engine for Linear {
     }
 
     fn loss(&mut self, x: &[f32], batch: Batch<'_>) -> Result<Loss, Error> {
-        let errors =
-            batch.images.chunks(4).zip(batch.labels).map(|(pixels, &label)| dot(x, pixels) - f32::from(label));
+        let errors = batch
+            .images
+            .chunks(4)
+            .zip(batch.labels)
+            .map(|(pixels, &label)| dot(x, pixels) - f32::from(label));
         let mean_loss = errors.map(|error| error * error).sum::<f32>() / batch.labels.len() as f32;
         Ok(Loss { mean_loss, correct: 0, samples: batch.labels.len() })
     }
@@ -128,7 +131,13 @@ fn one_voter_alone_is_sign_sgd() {
         let batch = Batch { images: &images, labels: &labels };
         Linear { broken_from: u64::MAX, calls: 0 }.gradient(&by_hand, batch, &mut gradient).unwrap();
         for (x, &g) in by_hand.iter_mut().zip(&gradient) {
-            let sign = if g > 0.0 { 1.0 } else if g < 0.0 { -1.0 } else { 0.0 };
+            let sign = if g > 0.0 {
+                1.0
+            } else if g < 0.0 {
+                -1.0
+            } else {
+                0.0
+            };
             *x -= 0.02_f32 * (sign + 0.0 * *x);
         }
     }
@@ -170,11 +179,12 @@ fn what_is_sent_can_be_tampered_with() {
     let data = data();
     let mut solo = solo(AggregateKind::Vote, 0.9, 5);
     let engine = Box::new(Linear { broken_from: u64::MAX, calls: 0 });
-    let mut trainer = Trainer::new(engine, &data, layout(), Partition::Iid, &solo).unwrap().tampered(|sent| {
-        if let Outgoing::Ballot { signs, abstain, .. } = sent {
-            signs[0] = !signs[0] & !abstain[0] & 0b1111;
-        }
-    });
+    let mut trainer =
+        Trainer::new(engine, &data, layout(), Partition::Iid, &solo).unwrap().tampered(|sent| {
+            if let Outgoing::Ballot { signs, abstain, .. } = sent {
+                signs[0] = !signs[0] & !abstain[0] & 0b1111;
+            }
+        });
     let mut losses = vec![];
     trainer.run(&mut solo, &mut |_, loss| losses.push(loss.mean_loss)).unwrap();
     // A lone voter that inverts its votes climbs.

@@ -1,0 +1,55 @@
+//! The commands.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use signvote_observe::RunDirectory;
+
+use crate::exit::{Exit, Failure};
+
+pub(crate) mod eval;
+pub(crate) mod server;
+pub(crate) mod train;
+pub(crate) mod worker;
+
+/// Prints a result on stdout. Who reads it may be gone: that is no reason to end a run with a panic.
+fn print(text: &str) {
+    let _ = writeln!(std::io::stdout(), "{}", text.trim_end());
+}
+
+/// The directory that was asked for, or the first free one of runs/1, runs/2, ….
+fn run_directory(asked: Option<&Path>) -> Result<RunDirectory, Failure> {
+    if let Some(path) = asked {
+        return Ok(RunDirectory::create(path)?);
+    }
+    let cannot = |path: &Path, error: std::io::Error| {
+        Failure::new(Exit::Files, format!("cannot make {}: {error}; pass --run-dir", path.display()))
+    };
+    let runs = PathBuf::from("runs");
+    std::fs::create_dir_all(&runs).map_err(|error| cannot(&runs, error))?;
+    for number in 1_u32.. {
+        let path = runs.join(number.to_string());
+        match std::fs::create_dir(&path) {
+            Ok(()) => return Ok(RunDirectory::create(path)?),
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(cannot(&path, error)),
+        }
+    }
+    Err(Failure::new(Exit::Files, "every name under runs/ is taken; pass --run-dir"))
+}
+
+/// Writes `config.toml`, unless the run has one: `train` writes it before it starts a server.
+fn write_config(
+    directory: &RunDirectory,
+    flags: &impl serde::Serialize,
+    command: &str,
+) -> Result<(), Failure> {
+    let path = directory.config();
+    if path.exists() {
+        return Ok(());
+    }
+    let settings =
+        toml::to_string(flags).map_err(|error| Failure::internal("cannot write the settings", &error))?;
+    let text = format!("# signvote {command} --config THIS_FILE does the same again.\n{settings}");
+    Ok(signvote_observe::replace_file(&path, |out| out.write_all(text.as_bytes()))?)
+}

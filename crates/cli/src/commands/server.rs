@@ -1,0 +1,180 @@
+//! `signvote server`: an election and its run directory.
+
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::ops::ControlFlow;
+
+use signvote_election::{Event, Round, RunId, Server, Traffic, decision};
+use signvote_net::{Observer, Serve, listen, serve};
+use signvote_observe::{EventLog, RunDirectory, save_model};
+
+use super::{print, run_directory, write_config};
+use crate::exit::{Exit, Failure};
+use crate::flags::ServerFlags;
+use crate::processes::{runtime, told_to_stop};
+use crate::progress::Progress;
+use crate::summary::server_table;
+
+pub(crate) fn run(flags: &ServerFlags) -> Result<Exit, Failure> {
+    let address = resolve(&flags.listen)?;
+    let config = flags.rules.config(flags.rounds, new_run_id())?;
+    let terms = config.terms.clone();
+    let quorum = config.quorum;
+    let election = Server::new(config)?;
+    runtime()?.block_on(async {
+        let listener = listen(address, flags.insecure).await?;
+        let local = listener.local_addr().map_err(|error| Failure::internal("no local address", &error))?;
+        let directory = run_directory(flags.run_dir.as_deref())?;
+        write_config(&directory, flags, "server")?;
+        let mut recorder = Recorder {
+            log: directory.event_log()?,
+            directory,
+            save_every: flags.save_every,
+            saved: None,
+            print_events: flags.print_events,
+            progress: Progress::new(flags.quiet || flags.print_events, flags.save_every, flags.rounds, false),
+            traffic: Vec::new(),
+            finished: None,
+            failure: None,
+        };
+        let listening = Event::Listening {
+            address: local.to_string(),
+            run: terms.run.to_string(),
+            workers: terms.workers,
+            quorum,
+            tolerated_liars: decision::tolerated_liars(quorum),
+            rounds: terms.rounds,
+        };
+        recorder.progress.say(&format!(
+            "run {} listens at {local} for {} workers; files in {}",
+            terms.run,
+            terms.workers,
+            recorder.directory.path().display()
+        ));
+        recorder.progress.say(&rules(quorum, usize::from(terms.workers)));
+        let recorded = recorder.record(&listening);
+        recorder.note(recorded);
+        let options = Serve { traffic_every: flags.save_every, workers: terms.workers };
+        let mut stopped = false;
+        let stop = async {
+            let reason = told_to_stop(flags.lifeline).await;
+            stopped = true;
+            reason
+        };
+        serve(listener, election, options, &mut recorder, stop).await;
+        recorder.finish(stopped, flags.quiet)
+    })
+}
+
+/// What the quorum means, with the bound that goes with every claim.
+pub(crate) fn rules(quorum: usize, workers: usize) -> String {
+    format!(
+        "a round needs {quorum} of {workers} ballots; {} blind liars are outvoted among {quorum}, {} when all {workers} \
+         vote (colluders who know the others' votes do harm sooner)",
+        decision::tolerated_liars(quorum),
+        decision::tolerated_liars(workers)
+    )
+}
+
+fn resolve(address: &str) -> Result<SocketAddr, Failure> {
+    let wrong =
+        |reason: String| Failure::usage(format!("--listen wants HOST:PORT, got {address:?}: {reason}"));
+    let mut addresses = address.to_socket_addrs().map_err(|error| wrong(error.to_string()))?;
+    addresses.next().ok_or_else(|| wrong("no such host".into()))
+}
+
+/// A run id that no other run has: two hashes under keys that the standard library draws at random.
+fn new_run_id() -> RunId {
+    let mut id = [0; 16];
+    for half in id.chunks_mut(8) {
+        half.copy_from_slice(&RandomState::new().build_hasher().finish().to_le_bytes());
+    }
+    RunId(id)
+}
+
+/// Writes down what happens.
+struct Recorder {
+    directory: RunDirectory,
+    log: EventLog,
+    save_every: u64,
+    saved: Option<Round>,
+    print_events: bool,
+    progress: Progress,
+    traffic: Vec<Traffic>,
+    finished: Option<Event>,
+    failure: Option<Failure>,
+}
+
+impl Recorder {
+    fn record(&mut self, event: &Event) -> Result<(), Failure> {
+        self.log.append(event)?;
+        if self.print_events {
+            let json = serde_json::to_string(event)
+                .map_err(|error| Failure::internal("cannot write an event", &error))?;
+            print(&json);
+        }
+        self.progress.event(event);
+        Ok(())
+    }
+
+    fn save(&mut self, election: &Server) -> Result<(), Failure> {
+        let Some((layout, x, settings)) = election.model() else { return Ok(()) };
+        if self.saved == Some(election.round()) {
+            return Ok(());
+        }
+        self.saved = Some(election.round());
+        let path = self.directory.model();
+        save_model(&path, layout, x, election.round(), settings)?;
+        self.record(&Event::Saved { round: election.round(), path: path.display().to_string() })
+    }
+
+    fn take(&mut self, event: &Event, election: &Server) -> Result<(), Failure> {
+        match event {
+            Event::Traffic { workers, .. } => self.traffic.clone_from(workers),
+            // The model is on disk before anyone hears that the run is over.
+            Event::Finished { .. } => {
+                self.save(election)?;
+                self.finished = Some(event.clone());
+            }
+            _ => {}
+        }
+        self.record(event)?;
+        let due = matches!(event, Event::Committed { .. })
+            && self.save_every > 0
+            && election.round().0.is_multiple_of(self.save_every);
+        if due { self.save(election) } else { Ok(()) }
+    }
+
+    /// Keeps the first failure.
+    fn note(&mut self, result: Result<(), Failure>) {
+        if let Err(failure) = result {
+            self.failure.get_or_insert(failure);
+        }
+    }
+
+    fn finish(self, stopped: bool, quiet: bool) -> Result<Exit, Failure> {
+        if let Some(failure) = self.failure {
+            return Err(failure);
+        }
+        if let (Some(finished), false, false) = (&self.finished, quiet, self.print_events) {
+            print(&server_table(finished, &self.traffic));
+        }
+        Ok(if stopped { Exit::Interrupted } else { Exit::Success })
+    }
+}
+
+impl Observer for Recorder {
+    fn observe(&mut self, event: &Event, election: &Server) -> ControlFlow<String> {
+        if self.failure.is_some() {
+            // The first failure ends the run; what comes after it cannot be written either.
+            return ControlFlow::Continue(());
+        }
+        let result = self.take(event, election);
+        let reason = result.as_ref().err().map(ToString::to_string);
+        self.note(result);
+        match reason {
+            Some(reason) => ControlFlow::Break(format!("the server stopped: {reason}")),
+            None => ControlFlow::Continue(()),
+        }
+    }
+}

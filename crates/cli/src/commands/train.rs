@@ -1,0 +1,447 @@
+//! `signvote train`: one server and several workers, as processes of this machine.
+//!
+//! Nothing here that could not be typed: the server and the workers are this program, started with the flags
+//! that a person would give them, and they speak over TCP. What this process adds is to watch them, to
+//! evaluate the model after every epoch, and to end them all when one thing or another goes wrong.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use signvote_election::{Event, Round, Traffic, WorkerRecord};
+use signvote_learn::{Dataset, Loss, load, rounds_per_epoch, set_threads};
+use signvote_observe::{EventLog, RunDirectory};
+use tokio::sync::mpsc;
+
+use super::eval::{evaluate_file, finite};
+use super::server::rules;
+use super::{print, run_directory, write_config};
+use crate::exit::{Exit, Failure};
+use crate::flags::{ServerFlags, TrainFlags, WorkerFlags, to_words};
+use crate::processes::{News, Process, runtime, told_to_stop};
+use crate::progress::Progress;
+use crate::summary::{Summary, bytes_per_round};
+
+/// How long processes may take to end once they have been asked to.
+const PATIENCE: Duration = Duration::from_secs(15);
+
+pub(crate) fn run(flags: &TrainFlags) -> Result<Exit, Failure> {
+    let rules = &flags.rules;
+    if flags.adversaries > rules.workers {
+        let message = format!("--adversaries {} of only {} workers", flags.adversaries, rules.workers);
+        return Err(Failure::usage(message));
+    }
+    if flags.attack.attack()?.is_some() && flags.adversaries == 0 {
+        return Err(Failure::usage("--attack needs --adversaries F: how many workers lie"));
+    }
+    set_threads(usize::from(flags.learn.threads))?;
+    let split = load(&flags.learn.data, flags.learn.data_dir.as_deref())?;
+    let samples = split.train.len();
+    let needed = usize::from(rules.workers) * rules.batch as usize;
+    if samples < needed {
+        let message = format!(
+            "{} workers with batches of {} need {needed} examples a round, {} has {samples}",
+            rules.workers, rules.batch, flags.learn.data
+        );
+        return Err(Failure::usage(message));
+    }
+    let per_epoch = rounds_per_epoch(samples, usize::from(rules.workers), rules.batch as usize);
+    let rounds = per_epoch
+        .checked_mul(flags.epochs)
+        .ok_or_else(|| Failure::usage(format!("--epochs {} is too many", flags.epochs)))?;
+    // The server checks its rules again; here it is for the sake of one clear line before anything is started.
+    signvote_election::Server::new(rules.config(rounds, signvote_election::RunId::default())?)?;
+
+    let directory = run_directory(flags.run_dir.as_deref())?;
+    write_config(&directory, flags, "train")?;
+    runtime()?.block_on(async {
+        let mut run = Run {
+            flags,
+            per_epoch,
+            rounds,
+            log: directory.event_log()?,
+            directory,
+            test: Arc::new(split.test),
+            progress: Progress::new(flags.quiet, per_epoch, rounds, true),
+            processes: HashMap::new(),
+            last_words: HashMap::new(),
+            facts: Facts::default(),
+        };
+        let outcome = run.go().await;
+        run.progress.close_bar();
+        outcome
+    })
+}
+
+/// A process of the run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Name {
+    Server,
+    Worker(u16),
+}
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Server => f.write_str("the server"),
+            Self::Worker(number) => write!(f, "worker {number}"),
+        }
+    }
+}
+
+/// What the events have told so far.
+#[derive(Debug, Default)]
+struct Facts {
+    dimension: usize,
+    started: Option<Instant>,
+    last_commit: Option<Instant>,
+    committed: u64,
+    traffic: Vec<Traffic>,
+    finished: Option<Finished>,
+    /// The newest evaluation.
+    evaluated: Option<(Round, Loss)>,
+}
+
+#[derive(Debug)]
+struct Finished {
+    reason: String,
+    round: Round,
+    digest: String,
+    replicas_identical: bool,
+    replicas: usize,
+    workers: Vec<WorkerRecord>,
+}
+
+struct Run<'a> {
+    flags: &'a TrainFlags,
+    per_epoch: u64,
+    rounds: u64,
+    directory: RunDirectory,
+    log: EventLog,
+    test: Arc<Dataset>,
+    progress: Progress,
+    /// Those that have not ended.
+    processes: HashMap<Name, Process>,
+    /// The last line that each said on stderr.
+    last_words: HashMap<Name, String>,
+    facts: Facts,
+}
+
+impl Run<'_> {
+    async fn go(&mut self) -> Result<Exit, Failure> {
+        let (sender, mut news) = mpsc::unbounded_channel();
+        let (evaluations, mut evaluated) = mpsc::unbounded_channel();
+        let mut evaluating = 0_u32;
+        let mut stop = std::pin::pin!(told_to_stop(false));
+        let words = self.server_words()?;
+        self.processes.insert(Name::Server, Process::start(&words, Name::Server, &sender)?);
+        loop {
+            tokio::select! {
+                Some((name, what)) = news.recv() => match what {
+                    News::Out(line) => {
+                        let Some(event) = self.event(&line)? else { continue };
+                        match event {
+                            Event::Listening { address, quorum, .. } => {
+                                self.say_rules(quorum);
+                                self.start_workers(&address, &sender)?;
+                            }
+                            Event::Saved { path, .. } => {
+                                evaluating += 1;
+                                self.evaluate(path.into(), evaluations.clone());
+                            }
+                            _ => {}
+                        }
+                    }
+                    News::Err(line) => {
+                        let line = line.strip_prefix("error: ").unwrap_or(&line).to_owned();
+                        self.last_words.insert(name, line);
+                    }
+                    News::Ended(code) => {
+                        self.processes.remove(&name);
+                        if let Some(failure) = self.ended(name, code) {
+                            self.end_all(&mut news).await;
+                            return Err(failure);
+                        }
+                    }
+                },
+                Some(outcome) = evaluated.recv() => {
+                    evaluating -= 1;
+                    let (round, loss) = outcome?;
+                    self.evaluation(round, loss)?;
+                }
+                reason = &mut stop => {
+                    self.progress.close_bar();
+                    self.end_all(&mut news).await;
+                    return Err(self.interrupted(&reason));
+                }
+            }
+            if self.processes.is_empty() && evaluating == 0 {
+                return self.result();
+            }
+        }
+    }
+
+    fn server_words(&self) -> Result<Vec<String>, Failure> {
+        let server = ServerFlags {
+            config: None,
+            listen: "127.0.0.1:0".into(),
+            insecure: false,
+            rounds: self.rounds,
+            save_every: self.per_epoch,
+            run_dir: None,
+            quiet: false,
+            print_events: false,
+            lifeline: false,
+            rules: self.flags.rules.clone(),
+        };
+        let mut words = vec!["server".to_owned()];
+        words.extend(to_words(&server)?);
+        words.extend(["--run-dir".to_owned(), self.directory.path().display().to_string()]);
+        words.push("--print-events".to_owned());
+        Ok(words)
+    }
+
+    fn start_workers(
+        &mut self,
+        address: &str,
+        news: &mpsc::UnboundedSender<(Name, News)>,
+    ) -> Result<(), Failure> {
+        for number in 1..=self.flags.rules.workers {
+            let mut attack = self.flags.attack.clone();
+            attack.attack = (number <= self.flags.adversaries)
+                .then(|| attack.attack.unwrap_or(signvote_byzantine::Attack::SignFlip));
+            let worker = WorkerFlags {
+                config: None,
+                connect: address.to_owned(),
+                patience: 10.0,
+                slot: Some(number),
+                run: None,
+                name: Some(format!("worker-{number}")),
+                quiet: true,
+                lifeline: false,
+                learn: self.flags.learn.clone(),
+                attack,
+            };
+            let mut words = vec!["worker".to_owned()];
+            words.extend(to_words(&worker)?);
+            words.push("--quiet".to_owned());
+            let name = Name::Worker(number);
+            self.processes.insert(name, Process::start(&words, name, news)?);
+        }
+        Ok(())
+    }
+
+    fn say_rules(&self, quorum: usize) {
+        let TrainFlags { learn, rules: shared, adversaries, epochs, .. } = self.flags;
+        let workers = shared.workers;
+        self.progress.say(&format!(
+            "training {} on {}: {workers} workers, {epochs} epochs of {} rounds; files in {}",
+            learn.model,
+            learn.data,
+            self.per_epoch,
+            self.directory.path().display()
+        ));
+        self.progress.say(&rules(quorum, usize::from(workers)));
+        if *adversaries > 0 {
+            let attack = self.attack().unwrap_or_default();
+            self.progress.say(&format!("workers 1 to {adversaries} lie: {attack}"));
+        }
+    }
+
+    fn attack(&self) -> Option<String> {
+        let attack = self.flags.attack.attack.unwrap_or(signvote_byzantine::Attack::SignFlip);
+        (self.flags.adversaries > 0).then(|| attack.to_string())
+    }
+
+    /// Takes in an event of the server, and returns it.
+    fn event(&mut self, line: &str) -> Result<Option<Event>, Failure> {
+        let event: Event = serde_json::from_str(line)
+            .map_err(|error| Failure::internal("the server said what is no event", &error))?;
+        self.progress.event(&event);
+        let facts = &mut self.facts;
+        match &event {
+            Event::Started { dimension, .. } => {
+                facts.dimension = *dimension;
+                facts.started = Some(Instant::now());
+            }
+            Event::Committed { round, .. } => {
+                facts.committed = round.0 + 1;
+                facts.last_commit = Some(Instant::now());
+            }
+            Event::Traffic { workers, .. } => facts.traffic.clone_from(workers),
+            Event::Finished { round, reason, digest, replicas_identical, replicas, workers } => {
+                facts.finished = Some(Finished {
+                    reason: reason.clone(),
+                    round: *round,
+                    digest: digest.clone(),
+                    replicas_identical: *replicas_identical,
+                    replicas: *replicas,
+                    workers: workers.clone(),
+                });
+            }
+            _ => {}
+        }
+        Ok(Some(event))
+    }
+
+    fn evaluate(&self, path: PathBuf, done: mpsc::UnboundedSender<Result<(Round, Loss), Failure>>) {
+        let test = Arc::clone(&self.test);
+        tokio::task::spawn_blocking(move || {
+            // Nobody listens any more once the run has failed.
+            let _ = done.send(evaluate_file(&path, &test));
+        });
+    }
+
+    fn evaluation(&mut self, round: Round, loss: Loss) -> Result<(), Failure> {
+        if self.facts.evaluated.is_none_or(|(newest, _)| newest <= round) {
+            self.facts.evaluated = Some((round, loss));
+        }
+        let event =
+            Event::Evaluated { round, test_loss: finite(loss.mean_loss), test_accuracy: loss.accuracy() };
+        self.progress.event(&event);
+        Ok(self.log.append(&event)?)
+    }
+
+    /// What the end of a process means for the run: nothing, or its end.
+    fn ended(&mut self, name: Name, code: Option<i32>) -> Option<Failure> {
+        let finished = self.facts.finished.is_some();
+        if code == Some(0) || (finished && name != Name::Server) {
+            return None;
+        }
+        let how = match code {
+            Some(_) => Exit::of_child(code),
+            None => Exit::Internal,
+        };
+        let words = self.last_words.get(&name).cloned().unwrap_or_else(|| match code {
+            Some(code) => format!("it ended with code {code}"),
+            None => "it was killed".into(),
+        });
+        let Name::Worker(_) = name else {
+            return Some(Failure::new(how, format!("the server ended: {words}")));
+        };
+        if self.facts.started.is_none() {
+            return Some(Failure::new(how, format!("{name} could not start: {words}")));
+        }
+        let left = self.processes.keys().filter(|name| **name != Name::Server).count();
+        let quorum = usize::from(self.flags.rules.quorum());
+        if left >= quorum {
+            self.progress.say(&format!("{name} ended: {words}; {left} workers go on"));
+            return None;
+        }
+        let round = self.facts.committed;
+        let message = format!(
+            "only {left} of {} workers are left in round {round}, and a round needs {quorum}: {name}: {words}; \
+             the model so far is in {}",
+            self.flags.rules.workers,
+            self.directory.path().display()
+        );
+        let exit = if how == Exit::Diverged { how } else { Exit::Workers };
+        Some(Failure::new(exit, message))
+    }
+
+    /// Ends every process in order: the server saves what is committed, then the workers hear that it is over.
+    async fn end_all(&mut self, news: &mut mpsc::UnboundedReceiver<(Name, News)>) {
+        if let Some(server) = self.processes.get_mut(&Name::Server) {
+            server.ask_to_stop();
+        } else {
+            self.processes.values_mut().for_each(Process::ask_to_stop);
+        }
+        let deadline = tokio::time::Instant::now() + PATIENCE;
+        let mut killed = false;
+        while !self.processes.is_empty() {
+            match tokio::time::timeout_at(deadline, news.recv()).await {
+                Ok(Some((name, News::Ended(_)))) => {
+                    self.processes.remove(&name);
+                    if name == Name::Server {
+                        self.processes.values_mut().for_each(Process::ask_to_stop);
+                    }
+                }
+                Ok(Some((_, News::Out(line)))) => {
+                    // Only what the server has committed matters now.
+                    let _ = self.event(&line);
+                }
+                Ok(Some(_)) => {}
+                Ok(None) => return,
+                Err(_) if killed => return,
+                Err(_) => {
+                    killed = true;
+                    self.processes.values().for_each(Process::kill);
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+            }
+        }
+    }
+
+    fn interrupted(&self, reason: &str) -> Failure {
+        let round = self.facts.committed;
+        let saved = self.directory.model().exists();
+        let model = if saved {
+            format!("the model so far is in {}", self.directory.path().display())
+        } else {
+            "there is no model yet".into()
+        };
+        Failure::new(Exit::Interrupted, format!("{reason} after {round} rounds; {model}"))
+    }
+
+    /// The result, once everything has ended.
+    fn result(&mut self) -> Result<Exit, Failure> {
+        let (Some(finished), Some((_, loss))) = (self.facts.finished.take(), self.facts.evaluated) else {
+            return Err(Failure::new(Exit::Internal, "the run ended without a result"));
+        };
+        if finished.round.0 < self.rounds {
+            let message = format!(
+                "the run ended after {} of {} rounds: {}",
+                finished.round, self.rounds, finished.reason
+            );
+            return Err(Failure::new(Exit::Workers, message));
+        }
+        let summary = self.summary(&finished, loss);
+        let json = serde_json::to_string(&summary)
+            .map_err(|error| Failure::internal("cannot write the result", &error))?;
+        signvote_observe::replace_file(&self.directory.result(), |out| writeln!(out, "{json}"))?;
+        if self.flags.json {
+            self.progress.say(summary.table().trim_end());
+            print(&json);
+        } else {
+            print(&summary.table());
+        }
+        Ok(Exit::Success)
+    }
+
+    fn summary(&self, finished: &Finished, loss: Loss) -> Summary {
+        let flags = self.flags;
+        let (up, down) = bytes_per_round(&self.facts.traffic, &finished.workers);
+        let dense = self.facts.dimension as u64 * 4;
+        let wall = self.facts.started.zip(self.facts.last_commit);
+        Summary {
+            test_accuracy: loss.accuracy(),
+            test_loss: finite(loss.mean_loss),
+            train_loss: self.progress.train_loss,
+            epochs: flags.epochs,
+            rounds: finished.round.0,
+            dimension: self.facts.dimension,
+            workers: flags.rules.workers,
+            adversaries: flags.adversaries,
+            attack: self.attack(),
+            aggregate: format!("{:?}", flags.rules.aggregate).to_lowercase(),
+            model: flags.learn.model.to_string(),
+            data: flags.learn.data.to_string(),
+            seed: flags.rules.seed,
+            bytes_up_per_round: up,
+            bytes_down_per_round: down,
+            dense_bytes_per_round: dense,
+            ratio_up: dense as f64 / up,
+            ratio_down: dense as f64 / down,
+            join_bytes: self.facts.traffic.iter().map(|row| row.join_up_bytes + row.join_down_bytes).sum(),
+            wall_seconds: wall.map_or(0.0, |(start, end)| (end - start).as_secs_f64()),
+            agreement: finished.workers.iter().map(|worker| worker.agreement).collect(),
+            replicas_identical: finished.replicas_identical,
+            replicas: finished.replicas,
+            digest: finished.digest.clone(),
+            run_dir: self.directory.path().to_owned(),
+            test_samples: loss.samples,
+        }
+    }
+}

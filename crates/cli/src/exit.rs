@@ -1,0 +1,132 @@
+//! Every way in which the program ends, in one place. `docs/exit-codes.md` tells users the same.
+
+use std::fmt;
+use std::process::ExitCode;
+
+/// An exit code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Exit {
+    /// Done.
+    Success = 0,
+    /// Something that should not happen.
+    Internal = 1,
+    /// A flag, a setting or their combination is wrong.
+    Usage = 2,
+    /// A data set or model file is missing or broken.
+    Data = 3,
+    /// The server cannot listen, cannot be reached, or was lost.
+    Network = 4,
+    /// The server refused this worker, or the two do not fit together.
+    Refused = 5,
+    /// Too few workers are left to go on.
+    Workers = 6,
+    /// Gradients stayed non-finite.
+    Diverged = 7,
+    /// A file of the run cannot be written: disk full, no permission, directory taken.
+    Files = 8,
+    /// Ctrl-C or SIGTERM; what was committed is saved.
+    Interrupted = 130,
+}
+
+impl Exit {
+    /// The exit that a child process ended with, as far as it is one of ours.
+    pub(crate) fn of_child(code: Option<i32>) -> Self {
+        [Self::Usage, Self::Data, Self::Network, Self::Refused, Self::Workers, Self::Diverged, Self::Files]
+            .into_iter()
+            .find(|&exit| code == Some(exit as i32))
+            .unwrap_or(Self::Internal)
+    }
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit as u8)
+    }
+}
+
+/// Why a command failed: one line for people, and an exit code for programs.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    pub(crate) exit: Exit,
+    message: String,
+}
+
+impl Failure {
+    pub(crate) fn new(exit: Exit, message: impl Into<String>) -> Self {
+        Self { exit, message: message.into() }
+    }
+
+    pub(crate) fn usage(message: impl Into<String>) -> Self {
+        Self::new(Exit::Usage, message)
+    }
+
+    /// An error of the system in doing something that nobody expects to fail.
+    pub(crate) fn internal(doing: &str, error: &dyn fmt::Display) -> Self {
+        Self::new(Exit::Internal, format!("{doing}: {error}"))
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl From<signvote_learn::Error> for Failure {
+    fn from(error: signvote_learn::Error) -> Self {
+        use signvote_learn::Error;
+        let exit = match &error {
+            Error::MissingData { .. } | Error::Read { .. } | Error::Malformed { .. } => Exit::Data,
+            Error::UnknownName { .. } | Error::Misuse { .. } => Exit::Usage,
+            Error::NonFinite { .. } => Exit::Diverged,
+            Error::Exchange(error) => return error.clone().into(),
+            _ => Exit::Internal,
+        };
+        let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}")).unwrap_or_default();
+        Self::new(exit, format!("{error}{cause}"))
+    }
+}
+
+impl From<signvote_election::ExchangeError> for Failure {
+    fn from(error: signvote_election::ExchangeError) -> Self {
+        use signvote_election::{Error, ExchangeError};
+        let exit = match &error {
+            ExchangeError::Lost(_) => Exit::Network,
+            ExchangeError::Protocol(Error::Misuse(_)) => Exit::Internal,
+            _ => Exit::Refused,
+        };
+        Self::new(exit, error.to_string())
+    }
+}
+
+impl From<signvote_election::Error> for Failure {
+    fn from(error: signvote_election::Error) -> Self {
+        use signvote_election::Error;
+        match error {
+            Error::Misuse(message) => Self::usage(message),
+            error => Self::new(Exit::Refused, error.to_string()),
+        }
+    }
+}
+
+impl From<signvote_net::Error> for Failure {
+    fn from(error: signvote_net::Error) -> Self {
+        let exit = match &error {
+            signvote_net::Error::Insecure { .. } => Exit::Usage,
+            _ => Exit::Network,
+        };
+        Self::new(exit, error.to_string())
+    }
+}
+
+impl From<signvote_observe::Error> for Failure {
+    fn from(error: signvote_observe::Error) -> Self {
+        use signvote_observe::Error;
+        let exit = match &error {
+            Error::NoRun { .. } | Error::Malformed { .. } => Exit::Data,
+            _ => Exit::Files,
+        };
+        Self::new(exit, error.to_string())
+    }
+}

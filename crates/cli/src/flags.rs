@@ -1,0 +1,530 @@
+//! What can be typed.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use serde::Serialize;
+use signvote_byzantine::Attack;
+use signvote_election::{
+    AggregateKind, Config, Optimizer, RunId, Schedule, Settings, Shape, Terms, TiePolicy,
+};
+use signvote_kernels::AbstainOn;
+use signvote_learn::{DataSource, ModelKind, Partition};
+
+use crate::exit::Failure;
+
+/// Train neural networks by majority vote: every worker sends one bit per gradient coordinate, the server
+/// answers with the majority's bit, and liars have one vote each.
+///
+/// Every flag is also a key of a TOML file (--config) and a variable, e.g. SIGNVOTE_WEIGHT_DECAY.
+#[derive(Debug, Parser)]
+#[command(name = "signvote", version, max_term_width = 110)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Train on this machine: one server and several workers, as processes.
+    Train(Box<TrainFlags>),
+    /// Serve a run: collect ballots, decide, keep the model.
+    Server(Box<ServerFlags>),
+    /// Take part in a run as a worker.
+    Worker(Box<WorkerFlags>),
+    /// Evaluate the model of a run on held-out data.
+    Eval(EvalFlags),
+}
+
+/// What the server makes of the workers' gradients.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Aggregate {
+    /// One bit up, the majority's bit down.
+    Vote,
+    /// Full gradients up, the optimiser's step on their mean down: the dense baseline.
+    Mean,
+}
+
+/// The optimiser of the dense baseline.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum OptimizerName {
+    /// SGD with momentum --beta.
+    Sgd,
+    /// Adam with --beta and --beta2, ε = 1e-8.
+    Adam,
+}
+
+/// How the learning rate goes on after the warm-up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum ScheduleName {
+    /// It stays.
+    Constant,
+    /// It is multiplied by --step-factor every --step-every rounds.
+    Step,
+    /// It falls to 0 along half a cosine.
+    Cosine,
+}
+
+/// Which exact zeros abstain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum AbstainName {
+    /// Those of the momentum.
+    Momentum,
+    /// Those of this round's gradient as well.
+    Gradient,
+}
+
+/// The rules of a run: what the server decides by and hands to the workers.
+#[derive(Args, Clone, Debug, Serialize)]
+#[serde(rename_all = "kebab-case")]
+#[command(next_help_heading = "Rules of the run")]
+pub(crate) struct RuleFlags {
+    /// Workers in the run, each with one vote; the first round waits for all of them.
+    #[arg(long, default_value_t = 7, value_name = "M", value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) workers: u16,
+
+    /// Examples in each worker's batch.
+    #[arg(long, default_value_t = 32, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) batch: u32,
+
+    /// Seed of initial parameters, order of examples and coins: one seed, one model.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(..=i64::MAX as u64))]
+    pub(crate) seed: u64,
+
+    /// What is made of the workers' gradients.
+    #[arg(long, value_enum, default_value = "vote")]
+    pub(crate) aggregate: Aggregate,
+
+    /// Optimiser for --aggregate mean.
+    #[arg(long, value_enum, default_value = "sgd")]
+    pub(crate) optimizer: OptimizerName,
+
+    /// Learning rate η [default: 1e-3 for the vote and Adam, 0.05 for SGD].
+    #[arg(long, value_name = "RATE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) eta: Option<f64>,
+
+    /// Momentum β; 0 turns Signum into signSGD.
+    #[arg(long, default_value_t = 0.9)]
+    #[serde(serialize_with = "as_number")]
+    pub(crate) beta: f32,
+
+    /// Second moment's decay for Adam.
+    #[arg(long, default_value_t = 0.999)]
+    #[serde(serialize_with = "as_number")]
+    pub(crate) beta2: f32,
+
+    /// Decoupled weight decay λ.
+    #[arg(long, default_value_t = 0.0, value_name = "LAMBDA")]
+    #[serde(serialize_with = "as_number")]
+    pub(crate) weight_decay: f32,
+
+    /// Learning-rate schedule.
+    #[arg(long, value_enum, default_value = "cosine")]
+    pub(crate) schedule: ScheduleName,
+
+    /// Rounds of linear warm-up.
+    #[arg(long, default_value_t = 0, value_name = "ROUNDS")]
+    pub(crate) warmup: u64,
+
+    /// Rounds from one step of --schedule step to the next.
+    #[arg(long, default_value_t = 1000, value_name = "ROUNDS")]
+    pub(crate) step_every: u64,
+
+    /// What a step multiplies the learning rate by.
+    #[arg(long, default_value_t = 0.1)]
+    pub(crate) step_factor: f64,
+
+    /// What a tied coordinate becomes: coin, hold or positive (the paper's code).
+    #[arg(long, default_value_t, value_name = "POLICY")]
+    #[serde(serialize_with = "as_text")]
+    pub(crate) tie: TiePolicy,
+
+    /// Votes below which a coordinate takes no step.
+    #[arg(long, default_value_t = 1, value_name = "VOTES")]
+    pub(crate) min_voters: u32,
+
+    /// Which exact zeros abstain.
+    #[arg(long, value_enum, default_value = "momentum", value_name = "WHERE")]
+    pub(crate) abstain_on: AbstainName,
+
+    /// Fewest ballots that may decide [default: more than half of the workers].
+    #[arg(long, value_name = "BALLOTS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) quorum: Option<u16>,
+
+    /// Seconds after which a round closes without those who are missing, if the quorum has voted
+    /// [default: wait for everyone who is connected].
+    #[arg(long, value_name = "SECONDS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) deadline: Option<f64>,
+
+    /// How the examples are shared out: iid, or by-label (each worker sees few classes).
+    #[arg(long, default_value_t)]
+    #[serde(serialize_with = "as_text")]
+    pub(crate) partition: Partition,
+
+    /// Rounds between two comparisons of the replicas' digests; 0: only at the end.
+    #[arg(long, default_value_t = 50, value_name = "ROUNDS")]
+    pub(crate) digest_every: u64,
+
+    /// Rounds in a row with a non-finite gradient after which a worker gives up; 0: never.
+    #[arg(long, default_value_t = 10, value_name = "ROUNDS")]
+    pub(crate) max_non_finite: u32,
+
+    /// Coordinates in one chunk of a ballot or verdict: a multiple of 64 up to 65536.
+    #[arg(long, default_value_t = 65_536, value_name = "COORDINATES")]
+    pub(crate) chunk: u32,
+}
+
+/// What a worker computes with.
+#[derive(Args, Clone, Debug, Serialize)]
+#[serde(rename_all = "kebab-case")]
+#[command(next_help_heading = "Model and data")]
+pub(crate) struct LearnFlags {
+    /// Model: mlp or cnn.
+    #[arg(long, default_value_t)]
+    #[serde(serialize_with = "as_text")]
+    pub(crate) model: ModelKind,
+
+    /// Data: fashion-mnist-10k (in the program) or fashion-mnist (the full set).
+    #[arg(long, default_value_t)]
+    #[serde(serialize_with = "as_text")]
+    pub(crate) data: DataSource,
+
+    /// Where the full set lies [default: /usr/share/datasets/fashion-mnist].
+    #[arg(long, value_name = "DIR")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) data_dir: Option<PathBuf>,
+
+    /// Threads that a worker computes with.
+    #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) threads: u16,
+}
+
+/// How a worker lies, if it does.
+#[derive(Args, Clone, Debug, Serialize)]
+#[serde(rename_all = "kebab-case")]
+#[command(next_help_heading = "Adversaries")]
+pub(crate) struct AttackFlags {
+    /// What a lying worker sends: sign-flip, random-sign or scaled-flip.
+    #[arg(long, value_name = "ATTACK")]
+    #[serde(serialize_with = "as_optional_text", skip_serializing_if = "Option::is_none")]
+    pub(crate) attack: Option<Attack>,
+
+    /// The lie of scaled-flip is minus this times the gradient (in a vote the scale has no effect).
+    #[arg(long, default_value_t = 10.0, value_name = "SCALE")]
+    #[serde(serialize_with = "as_number")]
+    pub(crate) attack_scale: f32,
+}
+
+impl AttackFlags {
+    /// The attack with its scale.
+    pub(crate) fn attack(&self) -> Result<Option<Attack>, Failure> {
+        if !(self.attack_scale > 0.0 && self.attack_scale.is_finite()) {
+            let got = self.attack_scale;
+            return Err(Failure::usage(format!("--attack-scale must be a positive number, got {got}")));
+        }
+        Ok(self.attack.map(|attack| attack.with_scale(self.attack_scale)))
+    }
+}
+
+/// Flags of `train`.
+#[derive(Args, Clone, Debug, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) struct TrainFlags {
+    /// Read settings from this file; flags and variables override it.
+    #[arg(long, value_name = "FILE")]
+    #[serde(skip)]
+    pub(crate) config: Option<PathBuf>,
+
+    /// Passes over the training data.
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) epochs: u64,
+
+    /// How many workers lie, from worker 1 on; the attack is sign-flip unless --attack says another.
+    #[arg(long, default_value_t = 0, value_name = "F")]
+    pub(crate) adversaries: u16,
+
+    /// Directory for this run's files [default: the first free of runs/1, runs/2, …].
+    #[arg(long, value_name = "DIR")]
+    #[serde(skip)]
+    pub(crate) run_dir: Option<PathBuf>,
+
+    /// Print the result as one JSON object, the last line of stdout.
+    #[arg(long)]
+    #[serde(skip)]
+    pub(crate) json: bool,
+
+    /// No progress on stderr.
+    #[arg(long, short)]
+    #[serde(skip)]
+    pub(crate) quiet: bool,
+
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub(crate) learn: LearnFlags,
+
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub(crate) attack: AttackFlags,
+
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub(crate) rules: RuleFlags,
+}
+
+/// Flags of `server`.
+#[derive(Args, Clone, Debug, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) struct ServerFlags {
+    /// Read settings from this file; flags and variables override it.
+    #[arg(long, value_name = "FILE")]
+    #[serde(skip)]
+    pub(crate) config: Option<PathBuf>,
+
+    /// Address to listen at; port 0 takes any free one.
+    #[arg(long, default_value = "127.0.0.1:7700", value_name = "HOST:PORT")]
+    pub(crate) listen: String,
+
+    /// Listen beyond loopback without encryption or identities: anyone who reaches the port may vote.
+    #[arg(long)]
+    pub(crate) insecure: bool,
+
+    /// Rounds in the run.
+    #[arg(long, default_value_t = 440, value_name = "ROUNDS")]
+    pub(crate) rounds: u64,
+
+    /// Rounds from one saving of the model to the next; it is saved at the end in any case.
+    #[arg(long, default_value_t = 100, value_name = "ROUNDS")]
+    pub(crate) save_every: u64,
+
+    /// Directory for this run's files [default: the first free of runs/1, runs/2, …].
+    #[arg(long, value_name = "DIR")]
+    #[serde(skip)]
+    pub(crate) run_dir: Option<PathBuf>,
+
+    /// No progress on stderr.
+    #[arg(long, short)]
+    #[serde(skip)]
+    pub(crate) quiet: bool,
+
+    /// Print every event as a line of JSON on stdout instead of progress and the table at the end.
+    #[arg(long)]
+    #[serde(skip)]
+    pub(crate) print_events: bool,
+
+    /// Stop when stdin closes: the process that started this one is gone.
+    #[arg(long, hide = true)]
+    #[serde(skip)]
+    pub(crate) lifeline: bool,
+
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub(crate) rules: RuleFlags,
+}
+
+/// Flags of `worker`.
+#[derive(Args, Clone, Debug, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) struct WorkerFlags {
+    /// Read settings from this file; flags and variables override it.
+    #[arg(long, value_name = "FILE")]
+    #[serde(skip)]
+    pub(crate) config: Option<PathBuf>,
+
+    /// The server's address.
+    #[arg(long, default_value = "127.0.0.1:7700", value_name = "HOST:PORT")]
+    pub(crate) connect: String,
+
+    /// Seconds to look for the server before giving up.
+    #[arg(long, default_value_t = 30.0, value_name = "SECONDS")]
+    pub(crate) patience: f64,
+
+    /// The place to take, from 1 [default: the first free one]. A place determines the worker's examples.
+    #[arg(long, value_name = "PLACE", value_parser = clap::value_parser!(u16).range(1..))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) slot: Option<u16>,
+
+    /// Join this run only, by its id.
+    #[arg(long, value_name = "ID")]
+    #[serde(serialize_with = "as_optional_text", skip_serializing_if = "Option::is_none")]
+    pub(crate) run: Option<RunId>,
+
+    /// A name for people [default: the host's name and the process id].
+    #[arg(long)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) name: Option<String>,
+
+    /// No progress on stderr.
+    #[arg(long, short)]
+    #[serde(skip)]
+    pub(crate) quiet: bool,
+
+    /// Stop when stdin closes: the process that started this one is gone.
+    #[arg(long, hide = true)]
+    #[serde(skip)]
+    pub(crate) lifeline: bool,
+
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub(crate) learn: LearnFlags,
+
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub(crate) attack: AttackFlags,
+}
+
+/// Flags of `eval`.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct EvalFlags {
+    /// The run's directory.
+    #[arg(value_name = "RUN_DIR")]
+    pub(crate) run_dir: PathBuf,
+
+    /// Read settings from this file; flags and variables override it.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+
+    /// Data to evaluate on [default: the test part of what the run was trained on].
+    #[arg(long)]
+    pub(crate) data: Option<DataSource>,
+
+    /// Where the full set lies [default: /usr/share/datasets/fashion-mnist].
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data_dir: Option<PathBuf>,
+
+    /// Threads to compute with [default: all].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) threads: Option<u16>,
+
+    /// Print the result as one JSON object.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+impl RuleFlags {
+    /// The fewest ballots that decide: as told, else more than half of the workers.
+    pub(crate) fn quorum(&self) -> u16 {
+        self.quorum.unwrap_or(self.workers / 2 + 1)
+    }
+
+    /// η before any schedule: as told, else what suits the aggregate (measured on the embedded data).
+    pub(crate) fn eta(&self) -> f64 {
+        self.eta.unwrap_or(match (self.aggregate, self.optimizer) {
+            (Aggregate::Mean, OptimizerName::Sgd) => 0.05,
+            _ => 1e-3,
+        })
+    }
+
+    /// The server's configuration for a run of so many rounds.
+    pub(crate) fn config(&self, rounds: u64, run: RunId) -> Result<Config, Failure> {
+        let shape = match self.schedule {
+            ScheduleName::Constant => Shape::Constant,
+            ScheduleName::Step => Shape::Step { every: self.step_every, factor: self.step_factor },
+            ScheduleName::Cosine => Shape::Cosine,
+        };
+        let schedule = Schedule::new(self.eta(), self.warmup, rounds, shape)?;
+        let deadline = match self.deadline {
+            None => None,
+            Some(seconds) => Some(
+                Duration::try_from_secs_f64(seconds)
+                    .ok()
+                    .filter(|deadline| !deadline.is_zero())
+                    .ok_or_else(|| Failure::usage(format!("--deadline is a time above 0, got {seconds}")))?,
+            ),
+        };
+        for (name, value) in [("--beta", self.beta), ("--beta2", self.beta2)] {
+            if !(0.0..1.0).contains(&value) {
+                return Err(Failure::usage(format!("{name} must be at least 0 and below 1, got {value}")));
+            }
+        }
+        let mut settings = Settings::default();
+        settings.insert("partition", self.partition.to_string())?;
+        let terms = Terms {
+            run,
+            workers: self.workers,
+            batch: self.batch,
+            seed: self.seed,
+            rounds,
+            aggregate: match self.aggregate {
+                Aggregate::Vote => AggregateKind::Vote,
+                Aggregate::Mean => AggregateKind::Mean,
+            },
+            beta: self.beta,
+            abstain_on: match self.abstain_on {
+                AbstainName::Momentum => AbstainOn::Momentum,
+                AbstainName::Gradient => AbstainOn::Gradient,
+            },
+            chunk_coordinates: self.chunk,
+            digest_every: self.digest_every,
+            max_non_finite: self.max_non_finite,
+            settings,
+        };
+        Ok(Config {
+            terms,
+            tie: self.tie,
+            min_voters: self.min_voters,
+            optimizer: match self.optimizer {
+                OptimizerName::Sgd => Optimizer::Sgd { momentum: self.beta },
+                OptimizerName::Adam => Optimizer::Adam { beta1: self.beta, beta2: self.beta2, epsilon: 1e-8 },
+            },
+            quorum: usize::from(self.quorum()),
+            deadline,
+            schedule,
+            weight_decay: self.weight_decay,
+            max_dimension: MAX_DIMENSION,
+            greeting_timeout: GREETING_TIMEOUT,
+            farewell_timeout: FAREWELL_TIMEOUT,
+            initial: None,
+        })
+    }
+}
+
+/// Most coordinates that a first worker may bring: 2³⁰, 4 GiB of parameters.
+const MAX_DIMENSION: usize = 1 << 30;
+/// How long a peer may take to say who it is.
+const GREETING_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long the server waits at the end for the last digests.
+const FAREWELL_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The flags as `--name value` words, for a process that is to have the same.
+pub(crate) fn to_words(flags: &impl Serialize) -> Result<Vec<String>, Failure> {
+    let table =
+        toml::Table::try_from(flags).map_err(|error| Failure::internal("cannot pass settings on", &error))?;
+    let mut words = Vec::new();
+    for (name, value) in table {
+        match value {
+            toml::Value::Boolean(true) => words.push(format!("--{name}")),
+            toml::Value::Boolean(false) => {}
+            toml::Value::String(value) => words.extend([format!("--{name}"), value]),
+            value => words.extend([format!("--{name}"), value.to_string()]),
+        }
+    }
+    Ok(words)
+}
+
+fn as_text<S: serde::Serializer>(value: &impl std::fmt::Display, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(value)
+}
+
+/// An f32 as the shortest decimal that means it: 0.9, not 0.8999999761581421.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn as_number<S: serde::Serializer>(value: &f32, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_f64(value.to_string().parse().unwrap_or_else(|_| f64::from(*value)))
+}
+
+fn as_optional_text<S: serde::Serializer>(
+    value: &Option<impl std::fmt::Display>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    match value {
+        Some(value) => serializer.collect_str(value),
+        None => serializer.serialize_none(),
+    }
+}

@@ -1,0 +1,110 @@
+//! Where a setting comes from: the command line, else the environment, else `--config FILE`, else the default.
+//!
+//! Every flag is also a key of the file and a variable: `--weight-decay` is `weight-decay` and
+//! `SIGNVOTE_WEIGHT_DECAY`. None of the three is written down twice: names are derived from the flags.
+
+use std::ffi::OsString;
+
+use clap::{ArgAction, CommandFactory, FromArgMatches};
+
+use crate::exit::{Exit, Failure};
+use crate::flags::Cli;
+
+/// Prefix of the variables.
+pub(crate) const PREFIX: &str = "SIGNVOTE_";
+
+/// Reads flags, environment and configuration file.
+///
+/// Prints help or a usage error by itself and exits, as clap does.
+pub(crate) fn parse() -> Result<Cli, Failure> {
+    let arguments: Vec<OsString> = std::env::args_os().collect();
+    let mut command = Cli::command().mut_subcommands(with_variables);
+    if let Some(path) = config_path(&arguments) {
+        command = with_file(command, &path)?;
+    }
+    // A usage error names what is wrong in its first line, and clap's exit code for it is 2: Exit::Usage.
+    let matches = command.get_matches_from(arguments);
+    Cli::from_arg_matches(&matches).map_err(|error| Failure::usage(error.to_string()))
+}
+
+fn with_variables(command: clap::Command) -> clap::Command {
+    command.mut_args(|argument| match argument.get_long() {
+        Some(long) if long != "help" => {
+            let variable = format!("{PREFIX}{}", long.to_uppercase().replace('-', "_"));
+            argument.env(variable).hide_env(true)
+        }
+        _ => argument,
+    })
+}
+
+/// The file has to be known before the flags are read, because it changes their defaults.
+fn config_path(arguments: &[OsString]) -> Option<String> {
+    let mut arguments = arguments.iter().filter_map(|argument| argument.to_str());
+    while let Some(argument) = arguments.next() {
+        if argument == "--config" {
+            return arguments.next().map(str::to_owned);
+        }
+        if let Some(path) = argument.strip_prefix("--config=") {
+            return Some(path.to_owned());
+        }
+    }
+    std::env::var(format!("{PREFIX}CONFIG")).ok()
+}
+
+/// Makes the file's values the defaults of the flags of the same names.
+fn with_file(command: clap::Command, path: &str) -> Result<clap::Command, Failure> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| Failure::new(Exit::Usage, format!("cannot read --config {path}: {error}")))?;
+    let table: toml::Table = text.parse().map_err(|error: toml::de::Error| {
+        let at = error.span().map(|span| text[..span.start].matches('\n').count() + 1);
+        let line = at.map_or_else(String::new, |line| format!(", line {line}"));
+        Failure::usage(format!("{path}{line} is no TOML: {}", error.message()))
+    })?;
+    let mut entries = Vec::new();
+    for (key, value) in table {
+        let known = |argument: &clap::Arg| argument.get_long() == Some(&key);
+        if !command.get_subcommands().any(|subcommand| subcommand.get_arguments().any(known)) {
+            return Err(Failure::usage(format!("{path}: no command has a setting {key:?}")));
+        }
+        let value = match value {
+            toml::Value::String(value) => value,
+            toml::Value::Integer(_) | toml::Value::Float(_) | toml::Value::Boolean(_) => value.to_string(),
+            other => {
+                let got = other.type_str();
+                let message = format!("{path}: {key} must be a string, number or boolean, got {got}");
+                return Err(Failure::usage(message));
+            }
+        };
+        entries.push((key, value));
+    }
+    Ok(command.mut_subcommands(|subcommand| {
+        subcommand.mut_args(|argument| {
+            let entry = entries.iter().find(|(key, _)| argument.get_long() == Some(key));
+            match entry {
+                // A flag without a value is set by its variable alone: "false" must not count as given.
+                Some((_, value)) if matches!(argument.get_action(), ArgAction::SetTrue) => {
+                    argument.default_value(value.clone())
+                }
+                Some((_, value)) => argument.required(false).default_value(value.clone()),
+                None => argument,
+            }
+        })
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().mut_subcommands(with_variables).debug_assert();
+    }
+
+    #[test]
+    fn the_file_is_found_in_both_spellings() {
+        let arguments = |words: &[&str]| words.iter().map(OsString::from).collect::<Vec<_>>();
+        assert_eq!(config_path(&arguments(&["signvote", "train", "--config", "a"])).as_deref(), Some("a"));
+        assert_eq!(config_path(&arguments(&["signvote", "train", "--config=b"])).as_deref(), Some("b"));
+    }
+}

@@ -1,0 +1,255 @@
+//! What a person sees while a run goes on. Everything here goes to stderr.
+
+use std::time::{Duration, Instant};
+
+use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
+use signvote_election::{Event, Traffic};
+
+use crate::exit::Failure;
+
+/// Prints the one line of a failure.
+pub(crate) fn error(failure: &Failure) {
+    line(&format!("error: {failure}"));
+}
+
+/// Prints a line on stderr.
+#[expect(clippy::print_stderr, reason = "the one place where the program speaks to people")]
+pub(crate) fn line(text: &str) {
+    eprintln!("{text}");
+}
+
+/// One pass over the data as it went.
+#[derive(Clone, Debug)]
+struct Epoch {
+    number: u64,
+    started: Instant,
+    rounds: u64,
+    losses: Vec<f32>,
+    accuracies: Vec<f32>,
+}
+
+/// A run's progress: a bar for the epoch, a line for each that is done, and a line for what goes wrong.
+#[derive(Debug)]
+pub(crate) struct Progress {
+    quiet: bool,
+    /// Rounds in one epoch, or between two lines where there are no epochs.
+    stride: u64,
+    rounds: u64,
+    /// Whether an epoch's line waits for the model's evaluation.
+    evaluated: bool,
+    bar: Option<ProgressBar>,
+    epoch: Option<Epoch>,
+    /// Epochs that are over, until their line is printed.
+    past: Vec<Epoch>,
+    traffic: Vec<Traffic>,
+    over: bool,
+    /// Mean over the last epoch of the median losses; `None` before, or if one was not finite.
+    pub(crate) train_loss: Option<f32>,
+}
+
+impl Progress {
+    pub(crate) fn new(quiet: bool, stride: u64, rounds: u64, evaluated: bool) -> Self {
+        Self {
+            quiet,
+            stride: stride.max(1),
+            rounds,
+            evaluated,
+            bar: None,
+            epoch: None,
+            past: Vec::new(),
+            traffic: Vec::new(),
+            over: false,
+            train_loss: None,
+        }
+    }
+
+    /// Prints a line, above the bar if there is one.
+    pub(crate) fn say(&self, text: &str) {
+        if self.quiet {
+            return;
+        }
+        match &self.bar {
+            Some(bar) => bar.suspend(|| line(text)),
+            None => line(text),
+        }
+    }
+
+    pub(crate) fn event(&mut self, event: &Event) {
+        match event {
+            Event::Started { dimension, workers } => {
+                self.say(&format!(
+                    "{workers} workers are there, {} coordinates each",
+                    grouped(*dimension as u64)
+                ));
+                self.open_epoch(0);
+            }
+            Event::Committed { round, loss, accuracy, eta, .. } => {
+                self.committed(round.0, *loss, *accuracy, *eta);
+            }
+            Event::Traffic { workers, .. } => self.traffic.clone_from(workers),
+            Event::Evaluated { round, test_accuracy, .. } => {
+                self.epoch_line(round.0, Some(*test_accuracy));
+            }
+            Event::Left { slot, name, round, reason } if !self.over => {
+                self.say(&format!("worker {slot} ({name}) left in round {round}: {reason}"));
+            }
+            Event::Joined { slot, name, round, reason } if round.0 > 0 => {
+                self.say(&format!("worker {slot} ({name}) joined in round {round}: {reason}"));
+            }
+            Event::Refused { name, reason } if !self.over => {
+                let who = if name.is_empty() { "a peer" } else { name };
+                self.say(&format!("sent {who} away: {reason}"));
+            }
+            Event::Late { slot, chunks } => {
+                self.say(&format!("worker {slot} was late: {chunks} chunks dropped so far"));
+            }
+            Event::NonFinite { slot, round, coordinates } => {
+                let n = grouped(*coordinates);
+                self.say(&format!("worker {slot} abstained in {n} coordinates of round {round}: not finite"));
+            }
+            Event::Diverged { slot, round, reason } => {
+                self.say(&format!("worker {slot}'s replica differs after round {round}: {reason}"));
+            }
+            Event::Finished { .. } => {
+                self.over = true;
+                self.close_bar();
+            }
+            _ => {}
+        }
+    }
+
+    /// Takes the bar away.
+    pub(crate) fn close_bar(&mut self) {
+        if let Some(bar) = self.bar.take() {
+            bar.finish_and_clear();
+        }
+    }
+
+    fn open_epoch(&mut self, round: u64) {
+        let number = round / self.stride + 1;
+        let rounds = self.stride.min(self.rounds.saturating_sub(round));
+        self.epoch = Some(Epoch {
+            number,
+            started: Instant::now(),
+            rounds,
+            losses: Vec::new(),
+            accuracies: Vec::new(),
+        });
+        if self.quiet {
+            return;
+        }
+        let bar = ProgressBar::new(rounds);
+        let template = "{prefix} {bar:30} {pos}/{len} rounds  {msg}";
+        // The template is fixed; a wrong one would only cost the bar its looks.
+        let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
+        bar.set_style(style);
+        bar.set_prefix(format!("{} {number}/{}", self.unit(), self.rounds.div_ceil(self.stride)));
+        bar.enable_steady_tick(Duration::from_millis(200));
+        self.bar = Some(bar);
+    }
+
+    fn unit(&self) -> &'static str {
+        if self.evaluated { "epoch" } else { "part" }
+    }
+
+    fn committed(&mut self, round: u64, loss: Option<f32>, accuracy: Option<f32>, eta: f32) {
+        let Some(epoch) = &mut self.epoch else { return };
+        epoch.losses.push(loss.unwrap_or(f32::NAN));
+        epoch.accuracies.push(accuracy.unwrap_or(f32::NAN));
+        let done = epoch.losses.len() as u64;
+        if let Some(bar) = &self.bar {
+            let rate = rate(done, epoch.started.elapsed());
+            let bytes: u64 = self.traffic.iter().map(|row| row.round_up_bytes + row.round_down_bytes).sum();
+            bar.set_position(done);
+            bar.set_message(format!(
+                "loss {}  accuracy {}  η {eta:.2e}  {rate}  {} on the wire",
+                number(loss, 3),
+                percent(accuracy.map(f64::from)),
+                HumanBytes(bytes)
+            ));
+        }
+        if done == epoch.rounds {
+            self.train_loss = mean(&epoch.losses);
+            self.close_bar();
+            let epoch = self.epoch.take();
+            self.past.extend(epoch);
+            if !self.evaluated {
+                self.epoch_line(round + 1, None);
+            }
+            if round + 1 < self.rounds {
+                self.open_epoch(round + 1);
+            }
+        }
+    }
+
+    /// The line of the epoch that ended with this many rounds committed.
+    fn epoch_line(&mut self, round: u64, test_accuracy: Option<f64>) {
+        let number_of_epoch = round.div_ceil(self.stride);
+        let Some(at) = self.past.iter().position(|epoch| epoch.number == number_of_epoch) else { return };
+        let epoch = self.past.remove(at);
+        let test =
+            test_accuracy.map(|accuracy| format!("  test {}", percent(Some(accuracy)))).unwrap_or_default();
+        let count = self.rounds.div_ceil(self.stride);
+        self.say(&format!(
+            "{} {:>width$}/{count}  loss {}  train {}{test}",
+            self.unit(),
+            epoch.number,
+            number(mean(&epoch.losses), 3),
+            percent(mean(&epoch.accuracies).map(f64::from)),
+            width = count.to_string().len(),
+        ));
+    }
+}
+
+fn rate(rounds: u64, time: Duration) -> String {
+    format!("{:.0} rounds/s", rounds as f64 / time.as_secs_f64().max(1e-9))
+}
+
+/// The mean, if every number is finite.
+fn mean(values: &[f32]) -> Option<f32> {
+    let mean = values.iter().map(|&value| f64::from(value)).sum::<f64>() / values.len() as f64;
+    Some(mean as f32).filter(|mean| mean.is_finite())
+}
+
+/// A number with so many decimals, or what stands for one that is not finite.
+pub(crate) fn number(value: Option<f32>, decimals: usize) -> String {
+    value.map_or_else(|| "not finite".into(), |value| format!("{value:.decimals$}"))
+}
+
+/// A fraction as a percentage.
+pub(crate) fn percent(fraction: Option<f64>) -> String {
+    fraction.map_or_else(|| "–".into(), |fraction| format!("{:.1}%", fraction * 100.0))
+}
+
+/// An integer with commas.
+pub(crate) fn grouped(value: u64) -> String {
+    let digits = value.to_string();
+    let mut out = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_grouped_by_thousands() {
+        assert_eq!(
+            [0, 999, 1000, 203_530, 1_234_567].map(grouped),
+            ["0", "999", "1,000", "203,530", "1,234,567"]
+        );
+    }
+
+    #[test]
+    fn a_mean_of_something_not_finite_is_none() {
+        assert_eq!(mean(&[1.0, 3.0]), Some(2.0));
+        assert_eq!(mean(&[1.0, f32::NAN]), None);
+        assert_eq!(mean(&[]), None);
+    }
+}
