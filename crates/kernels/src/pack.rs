@@ -1,0 +1,288 @@
+//! Values to ballots: [`pack`] and [`momentum_pack`].
+
+use std::hint::cold_path;
+use std::ops::AddAssign;
+
+use crate::Isa;
+use crate::plane::{WORD_BITS, tail_mask, words};
+use crate::vector::{Arch, Floats};
+
+/// What a ballot leaves out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Packed {
+    /// Coordinates without a vote, for whatever reason.
+    pub abstained: usize,
+    /// Those of them whose value was not finite.
+    pub non_finite: usize,
+}
+
+impl AddAssign for Packed {
+    fn add_assign(&mut self, other: Packed) {
+        self.abstained += other.abstained;
+        self.non_finite += other.non_finite;
+    }
+}
+
+/// The zero that makes a voter abstain from a coordinate.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum AbstainOn {
+    /// A momentum of exactly ±0. After one gradient that is not zero this takes some 900 rounds of zero
+    /// gradients (β = 0.9).
+    #[default]
+    Momentum,
+    /// Also this round's gradient of exactly ±0, whatever the momentum: embeddings of words that did not
+    /// occur, dead units.
+    Gradient,
+}
+
+/// Packs the signs of `values` into a ballot.
+///
+/// Coordinate by coordinate:
+///
+/// | value | `signs` | `abstain` |
+/// |---|---|---|
+/// | negative, denormals included | 1 | 0 |
+/// | positive, denormals included | 0 | 0 |
+/// | +0, −0 | 0 | 1 |
+/// | NaN, +∞, −∞ | 0 | 1, and counted in [`Packed::non_finite`] |
+///
+/// The tail bits of both planes are zero.
+///
+/// # Panics
+///
+/// If `signs` or `abstain` is not exactly [`words(values.len())`](words) long.
+pub fn pack(values: &[f32], signs: &mut [u64], abstain: &mut [u64]) -> Packed {
+    pack_on(Isa::active(), values, signs, abstain)
+}
+
+/// Moves the momentum by this round's gradient and packs its signs, in one pass.
+///
+/// `v = β·v + (1 − β)·g`, with 1 − β taken in `f64` and rounded once to `f32`; each of the two products and
+/// the sum is rounded to `f32`, never fused. The ballot is then that of [`pack`] on `v`, except where noted:
+///
+/// | gradient | momentum | ballot |
+/// |---|---|---|
+/// | ±0 | moves | that of `v`; abstains under [`AbstainOn::Gradient`] |
+/// | NaN, +∞, −∞ | stays as it was | abstains, counted in [`Packed::non_finite`] |
+/// | finite, but `v` would overflow | stays as it was | abstains, counted in [`Packed::non_finite`] |
+///
+/// So a momentum that was finite stays finite, whatever the gradients. One that was not never recovers, and
+/// abstains for ever. At β = 0, `v` is `0·v + 1·g`, which is `g` except that −0 may become +0.
+///
+/// # Panics
+///
+/// If `momentum` is not as long as `gradient`, or if `signs` or `abstain` is not exactly
+/// [`words(gradient.len())`](words) long.
+pub fn momentum_pack(
+    gradient: &[f32],
+    momentum: &mut [f32],
+    beta: f32,
+    abstain_on: AbstainOn,
+    signs: &mut [u64],
+    abstain: &mut [u64],
+) -> Packed {
+    momentum_pack_on(Isa::active(), gradient, momentum, beta, abstain_on, signs, abstain)
+}
+
+kernel! {
+    pub(crate) fn pack_on(values: &[f32], signs: &mut [u64], abstain: &mut [u64]) -> Packed = pack_body;
+}
+
+kernel! {
+    pub(crate) fn momentum_pack_on(
+        gradient: &[f32],
+        momentum: &mut [f32],
+        beta: f32,
+        abstain_on: AbstainOn,
+        signs: &mut [u64],
+        abstain: &mut [u64],
+    ) -> Packed = momentum_pack_body;
+}
+
+/// Panics unless both planes fit that many coordinates.
+pub(crate) fn check_planes(coordinates: usize, signs: &[u64], other: &[u64]) {
+    let expected = words(coordinates);
+    assert_eq!(signs.len(), expected, "words of the sign plane for {coordinates} coordinates");
+    assert_eq!(other.len(), expected, "words of the abstention or hold plane for {coordinates} coordinates");
+}
+
+/// One word of a ballot in the making.
+#[derive(Clone, Copy, Default)]
+struct Word {
+    negative: u64,
+    abstain: u64,
+    non_finite: u64,
+}
+
+impl Word {
+    /// Writes it as word `at`, without the coordinates that `valid` lacks.
+    ///
+    /// # Safety
+    ///
+    /// `at` is within both planes.
+    #[inline(always)]
+    unsafe fn write(self, at: usize, valid: u64, signs: &mut [u64], abstain: &mut [u64]) -> Packed {
+        let abstained = self.abstain & valid;
+        // SAFETY: the caller vouches for it.
+        unsafe {
+            *signs.get_unchecked_mut(at) = self.negative & !self.abstain & valid;
+            *abstain.get_unchecked_mut(at) = abstained;
+        }
+        Packed {
+            abstained: abstained.count_ones() as usize,
+            non_finite: (self.non_finite & valid).count_ones() as usize,
+        }
+    }
+}
+
+/// # Safety
+///
+/// The processor has `A`.
+#[inline(always)]
+unsafe fn pack_body<A: Arch>(values: &[f32], signs: &mut [u64], abstain: &mut [u64]) -> Packed {
+    check_planes(values.len(), signs, abstain);
+    let mut packed = Packed::default();
+    let whole = values.len() / WORD_BITS;
+    for at in 0..whole {
+        // SAFETY: the processor has `A`; the word is a whole one, so that its values and its place in the
+        // planes exist.
+        packed += unsafe {
+            pack_word::<A>(values.as_ptr().add(at * WORD_BITS)).write(at, u64::MAX, signs, abstain)
+        };
+    }
+    let rest = &values[whole * WORD_BITS..];
+    if !rest.is_empty() {
+        let mut padded = [0.0; WORD_BITS];
+        padded[..rest.len()].copy_from_slice(rest);
+        // SAFETY: the processor has `A`; the padding makes the word whole, and the planes have one for the
+        // rest.
+        packed +=
+            unsafe { pack_word::<A>(padded.as_ptr()).write(whole, tail_mask(values.len()), signs, abstain) };
+    }
+    packed
+}
+
+/// # Safety
+///
+/// The processor has `A`, and there are 64 values.
+#[inline(always)]
+unsafe fn pack_word<A: Arch>(values: *const f32) -> Word {
+    let mut word = Word::default();
+    let mut lane = 0;
+    while lane < WORD_BITS {
+        // SAFETY: the caller vouches for `A` and the values; `LANES` divides 64.
+        unsafe {
+            let v = A::Floats::load(values.add(lane));
+            let non_finite = v.non_finites();
+            word.negative |= v.negatives() << lane;
+            word.abstain |= (v.zeros() | non_finite) << lane;
+            word.non_finite |= non_finite << lane;
+        }
+        lane += A::Floats::LANES;
+    }
+    word
+}
+
+/// # Safety
+///
+/// The processor has `A`.
+#[inline(always)]
+unsafe fn momentum_pack_body<A: Arch>(
+    gradient: &[f32],
+    momentum: &mut [f32],
+    beta: f32,
+    abstain_on: AbstainOn,
+    signs: &mut [u64],
+    abstain: &mut [u64],
+) -> Packed {
+    assert_eq!(momentum.len(), gradient.len(), "coordinates of the momentum");
+    check_planes(gradient.len(), signs, abstain);
+    // SAFETY: the caller vouches for `A`; the lengths were checked.
+    unsafe {
+        match abstain_on {
+            AbstainOn::Momentum => momentum_pack_planes::<A, false>(gradient, momentum, beta, signs, abstain),
+            AbstainOn::Gradient => momentum_pack_planes::<A, true>(gradient, momentum, beta, signs, abstain),
+        }
+    }
+}
+
+/// # Safety
+///
+/// The processor has `A`; the momentum is as long as the gradient, and the planes fit both.
+#[inline(always)]
+unsafe fn momentum_pack_planes<A: Arch, const ON_GRADIENT: bool>(
+    gradient: &[f32],
+    momentum: &mut [f32],
+    beta: f32,
+    signs: &mut [u64],
+    abstain: &mut [u64],
+) -> Packed {
+    let rates = (beta, (1.0 - f64::from(beta)) as f32);
+    let mut packed = Packed::default();
+    let whole = gradient.len() / WORD_BITS;
+    for at in 0..whole {
+        let first = at * WORD_BITS;
+        // SAFETY: the processor has `A`; the word is a whole one, so that its values and its place in the
+        // planes exist.
+        packed += unsafe {
+            let (g, v) = (gradient.as_ptr().add(first), momentum.as_mut_ptr().add(first));
+            momentum_pack_word::<A, ON_GRADIENT>(g, v, rates).write(at, u64::MAX, signs, abstain)
+        };
+    }
+    let first = whole * WORD_BITS;
+    let rest = gradient.len() - first;
+    if rest > 0 {
+        let (mut g, mut v) = ([0.0; WORD_BITS], [0.0; WORD_BITS]);
+        g[..rest].copy_from_slice(&gradient[first..]);
+        v[..rest].copy_from_slice(&momentum[first..]);
+        // SAFETY: the processor has `A`; the padding makes the word whole, and the planes have one for the
+        // rest.
+        packed += unsafe {
+            momentum_pack_word::<A, ON_GRADIENT>(g.as_ptr(), v.as_mut_ptr(), rates).write(
+                whole,
+                tail_mask(gradient.len()),
+                signs,
+                abstain,
+            )
+        };
+        momentum[first..].copy_from_slice(&v[..rest]);
+    }
+    packed
+}
+
+/// # Safety
+///
+/// The processor has `A`, and there are 64 values of each.
+#[inline(always)]
+unsafe fn momentum_pack_word<A: Arch, const ON_GRADIENT: bool>(
+    gradient: *const f32,
+    momentum: *mut f32,
+    (beta, rest): (f32, f32),
+) -> Word {
+    let mut word = Word::default();
+    let mut lane = 0;
+    while lane < WORD_BITS {
+        // SAFETY: the caller vouches for `A` and the values; `LANES` divides 64.
+        unsafe {
+            let g = A::Floats::load(gradient.add(lane));
+            let old = A::Floats::load(momentum.add(lane));
+            let new = old.mul(A::Floats::splat(beta)).add(g.mul(A::Floats::splat(rest)));
+            // A gradient that is not finite makes a momentum that is not (0·∞ is NaN), so that one test finds
+            // both.
+            let non_finite = new.non_finites();
+            new.store(momentum.add(lane));
+            if non_finite != 0 {
+                // Apart and rare: of a plain selection the compiler makes a masked store, with which the AVX2
+                // kernel took five times as long on a Zen 4.
+                cold_path();
+                A::Floats::select(non_finite, old, new).store(momentum.add(lane));
+            }
+            let zero = if ON_GRADIENT { new.zeros() | g.zeros() } else { new.zeros() };
+            word.negative |= new.negatives() << lane;
+            word.abstain |= (zero | non_finite) << lane;
+            word.non_finite |= non_finite << lane;
+        }
+        lane += A::Floats::LANES;
+    }
+    word
+}

@@ -1,0 +1,59 @@
+//! Every kernel on a given instruction set, for tests and benches. Not part of the interface: it changes
+//! without notice.
+//!
+//! Each panics as its namesake does, and if the machine lacks the instruction set ([`Isa::available`]).
+
+use crate::{AbstainOn, Agreement, Ballot, Decided, Isa, Packed, Tie};
+
+/// [`crate::pack()`] on that instruction set.
+pub fn pack_with(isa: Isa, values: &[f32], signs: &mut [u64], abstain: &mut [u64]) -> Packed {
+    crate::pack::pack_on(isa, values, signs, abstain)
+}
+
+/// [`crate::momentum_pack()`] on that instruction set.
+pub fn momentum_pack_with(
+    isa: Isa,
+    gradient: &[f32],
+    momentum: &mut [f32],
+    beta: f32,
+    abstain_on: AbstainOn,
+    signs: &mut [u64],
+    abstain: &mut [u64],
+) -> Packed {
+    crate::pack::momentum_pack_on(isa, gradient, momentum, beta, abstain_on, signs, abstain)
+}
+
+/// [`crate::unpack()`] on that instruction set.
+pub fn unpack_with(isa: Isa, signs: &[u64], abstain: Option<&[u64]>, out: &mut [f32]) {
+    crate::apply::unpack_on(isa, signs, abstain, out);
+}
+
+/// [`crate::apply()`] on that instruction set.
+pub fn apply_with(isa: Isa, x: &mut [f32], signs: &[u64], hold: Option<&[u64]>, eta: f32, lambda: f32) {
+    crate::apply::apply_on(isa, x, signs, hold, eta, lambda);
+}
+
+/// [`crate::decide()`] on that instruction set.
+pub fn decide_with(
+    isa: Isa,
+    ballots: &[Ballot<'_>],
+    coordinates: usize,
+    tie: Tie,
+    min_voters: u32,
+    signs: &mut [u64],
+    hold: &mut [u64],
+) -> Decided {
+    crate::decide::decide_on(isa, ballots, coordinates, tie, min_voters, signs, hold)
+}
+
+/// [`crate::agreement()`] on that instruction set.
+#[must_use]
+pub fn agreement_with(
+    isa: Isa,
+    ballot: Ballot<'_>,
+    signs: &[u64],
+    hold: &[u64],
+    coordinates: usize,
+) -> Agreement {
+    crate::ballot::agreement_on(isa, ballot, signs, hold, coordinates)
+}

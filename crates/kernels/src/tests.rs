@@ -1,0 +1,11 @@
+//! Every kernel on every instruction set of this machine against the oracle, and the laws that votes obey.
+
+mod apply;
+mod ballot;
+mod data;
+mod decide;
+mod isa;
+mod laws;
+mod oracle;
+mod pack;
+mod prop;
