@@ -118,11 +118,17 @@ async fn lines<N: Clone>(
 pub(crate) async fn told_to_stop(lifeline: bool) -> String {
     let cut = async {
         if lifeline {
-            let end = tokio::task::spawn_blocking(|| std::io::stdin().read_to_end(&mut Vec::new()));
-            let _ = end.await;
-        } else {
-            std::future::pending::<()>().await;
+            // A plain thread: a runtime would wait for a blocking read of its own when it shuts down.
+            let (end, ended) = tokio::sync::oneshot::channel();
+            let reader = std::thread::Builder::new().name("lifeline".into()).spawn(move || {
+                let _ = std::io::stdin().read_to_end(&mut Vec::new());
+                let _ = end.send(());
+            });
+            if reader.is_ok() && ended.await.is_ok() {
+                return;
+            }
         }
+        std::future::pending::<()>().await;
     };
     tokio::select! {
         _ = tokio::signal::ctrl_c() => "interrupted".into(),

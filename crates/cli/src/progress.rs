@@ -90,7 +90,7 @@ impl Progress {
             Event::Evaluated { round, test_accuracy, .. } => {
                 self.epoch_line(round.0, Some(*test_accuracy));
             }
-            Event::Left { slot, name, round, reason } if !self.over => {
+            Event::Left { slot, name, round, reason } if !self.over && round.0 < self.rounds => {
                 self.say(&format!("worker {slot} ({name}) left in round {round}: {reason}"));
             }
             Event::Joined { slot, name, round, reason } if round.0 > 0 => {

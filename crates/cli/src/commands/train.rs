@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use signvote_election::{Event, Round, Traffic, WorkerRecord};
 use signvote_learn::{Dataset, Loss, load, rounds_per_epoch, set_threads};
-use signvote_observe::{EventLog, RunDirectory};
+use signvote_observe::RunDirectory;
 use tokio::sync::mpsc;
 
 use super::eval::{evaluate_file, finite};
@@ -61,7 +61,6 @@ pub(crate) fn run(flags: &TrainFlags) -> Result<Exit, Failure> {
             flags,
             per_epoch,
             rounds,
-            log: directory.event_log()?,
             directory,
             test: Arc::new(split.test),
             progress: Progress::new(flags.quiet, per_epoch, rounds, true),
@@ -119,7 +118,6 @@ struct Run<'a> {
     per_epoch: u64,
     rounds: u64,
     directory: RunDirectory,
-    log: EventLog,
     test: Arc<Dataset>,
     progress: Progress,
     /// Those that have not ended.
@@ -301,7 +299,8 @@ impl Run<'_> {
         let event =
             Event::Evaluated { round, test_loss: finite(loss.mean_loss), test_accuracy: loss.accuracy() };
         self.progress.event(&event);
-        Ok(self.log.append(&event)?)
+        // Opened here and not at the start: the log is the server's, which takes its presence for a run's.
+        Ok(self.directory.event_log()?.append(&event)?)
     }
 
     /// What the end of a process means for the run: nothing, or its end.
