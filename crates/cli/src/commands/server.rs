@@ -68,11 +68,10 @@ pub(crate) fn run(flags: &ServerFlags) -> Result<Exit, Failure> {
 
 /// What the quorum means, with the bound that goes with every claim.
 pub(crate) fn rules(quorum: usize, workers: usize) -> String {
+    let (least, most) = (decision::tolerated_liars(quorum), decision::tolerated_liars(workers));
     format!(
-        "a round needs {quorum} of {workers} ballots; {} blind liars are outvoted among {quorum}, {} when all {workers} \
-         vote (colluders who know the others' votes do harm sooner)",
-        decision::tolerated_liars(quorum),
-        decision::tolerated_liars(workers)
+        "a round needs {quorum} of {workers} ballots: with all {workers}, up to {most} blind liars are outvoted, \
+         with {quorum}, up to {least}; liars who know the others' votes need fewer"
     )
 }
 

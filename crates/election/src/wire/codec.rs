@@ -127,14 +127,22 @@ impl Writer {
         self.bytes(&text.as_bytes()[..length]);
     }
 
+    // Sized first and filled then: the loops become copies, where appending would check the capacity each time.
+
     pub(crate) fn words(&mut self, words: &[u64]) {
-        self.out.reserve(words.len() * 8);
-        words.iter().for_each(|word| self.out.extend_from_slice(&word.to_le_bytes()));
+        let start = self.out.len();
+        self.out.resize(start + words.len() * 8, 0);
+        for (bytes, word) in self.out[start..].chunks_exact_mut(8).zip(words) {
+            bytes.copy_from_slice(&word.to_le_bytes());
+        }
     }
 
     pub(crate) fn floats(&mut self, values: &[f32]) {
-        self.out.reserve(values.len() * 4);
-        values.iter().for_each(|value| self.out.extend_from_slice(&value.to_le_bytes()));
+        let start = self.out.len();
+        self.out.resize(start + values.len() * 4, 0);
+        for (bytes, value) in self.out[start..].chunks_exact_mut(4).zip(values) {
+            bytes.copy_from_slice(&value.to_le_bytes());
+        }
     }
 
     pub(crate) fn into_inner(self) -> Vec<u8> {

@@ -1,0 +1,29 @@
+# The project's usual commands. `just` alone lists them.
+
+default:
+    @just --list
+
+# The main job.
+train *FLAGS:
+    cargo run --release -- train {{FLAGS}}
+
+# The README's test command.
+test:
+    cargo test --workspace
+
+# Quicker, with cargo-nextest.
+quick *FLAGS:
+    cargo nextest run --workspace {{FLAGS}}
+
+lint:
+    cargo fmt --all --check
+    cargo clippy --workspace --all-targets -- -D warnings
+    RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
+
+# Rewrites the wire format's golden bytes. A change there is a change of the protocol: see CONTRIBUTING.md.
+golden:
+    SIGNVOTE_REWRITE_GOLDEN=1 cargo test -p signvote-election --test golden
+
+# Everything that must hold before a change lands.
+ci:
+    bash .ci/run
