@@ -1,4 +1,5 @@
 //! Workers that die, come late, fall behind or hold another replica.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on should stop there")]
 
 mod harness;
 
@@ -8,7 +9,7 @@ use harness::{
     random_source, rng, seeds, with_seed,
 };
 use rand::RngExt;
-use signvote_election::{Config, Event, PeerId, Step, TiePolicy};
+use signvote_election::{Config, Event, PeerId, Step, TiePolicy, Voter};
 
 const DIMENSION: usize = 500;
 
@@ -18,11 +19,11 @@ fn setup(config: Config) -> Setup {
 
 /// The reason of the last commit.
 fn last_reason(sim: &Sim) -> String {
-    let reasons = sim.events.iter().filter_map(|event| match event {
+    let mut reasons = sim.events.iter().filter_map(|event| match event {
         Event::Committed { reason, .. } => Some(reason.clone()),
         _ => None,
     });
-    reasons.last().expect("a commit")
+    reasons.next_back().expect("a commit")
 }
 
 #[test]
@@ -139,11 +140,11 @@ fn a_deadline_closes_at_the_quorum_and_late_ballots_are_dropped_and_counted() {
     let late: u64 = (1..=5).map(|slot| sim.record(slot).late_chunks).sum();
     assert_eq!(late, sim.oracle.late_pieces);
     assert!(sim.record(5).late_chunks > 0);
-    let told = sim.events.iter().filter_map(|event| match event {
+    let mut told = sim.events.iter().filter_map(|event| match event {
         Event::Late { slot, chunks } => Some((slot.number(), *chunks)),
         _ => None,
     });
-    assert!(told.last().is_some_and(|(slot, chunks)| slot == 5 && chunks <= sim.record(5).late_chunks));
+    assert!(told.next_back().is_some_and(|(slot, chunks)| slot == 5 && chunks <= sim.record(5).late_chunks));
     assert!(sim.events.iter().any(|event| matches!(event, Event::Committed { partial: 1.., .. })));
     // It goes on: it learned of every commit, and voted in later rounds as well.
     let commits = sim.workers[4].steps.iter().filter(|step| matches!(step, Step::Committed { .. })).count();
@@ -225,41 +226,45 @@ fn a_replica_that_differs_is_reported_and_sent_the_state_again() {
     (0..100).for_each(|_| sim.say(peer, &by_hand::digest_frame(3, [7; 32])));
     assert_eq!(diverged(&sim), 1);
     assert!(sim.heard(peer).is_empty());
+    // Who comes after it at its place has a replica of its own.
+    sim.say(peer, &by_hand::text(kind::BYE, ""));
+    let peer = join_by_hand(&mut sim, 3);
+    sim.say(peer, &by_hand::digest_frame(3, [7; 32]));
+    assert_eq!(diverged(&sim), 2);
     // The right digest is not reported, and one of a round that nobody remembers is not compared.
     let of_round_6 = |sim: &mut Sim, digest| sim.say(peer, &by_hand::digest_frame(6, digest));
     sim.run_to_round(6);
     let right = by_hand::digest(&sim.oracle.history[6].x);
     of_round_6(&mut sim, right);
     sim.say(peer, &by_hand::digest_frame(5, [7; 32]));
-    assert_eq!(diverged(&sim), 1);
+    assert_eq!(diverged(&sim), 2);
     // A later difference is a new one.
     of_round_6(&mut sim, [8; 32]);
-    assert_eq!(diverged(&sim), 2);
+    assert_eq!(diverged(&sim), 3);
     assert!(sim.is_open(peer));
     // At the end it is told, but its copy is void.
     sim.run_until(|sim| sim.server.round().0 == 12);
     sim.say(peer, &by_hand::digest_frame(12, [9; 32]));
-    assert_eq!(diverged(&sim), 3);
+    assert_eq!(diverged(&sim), 4);
     sim.run();
     let (identical, replicas, _) = sim.finished();
     assert!(!identical);
     assert_eq!(replicas, 2);
 }
 
-#[test]
-fn a_voter_whose_replica_went_wrong_is_brought_back_and_votes_on() {
-    // The state on its way to this worker is altered in one bit.
-    let mut sim = Sim::new(setup(config(3, 12)));
+/// A run in which the state on its way to the third worker is altered in one bit. Returns its end, and how often
+/// that worker's replica was replaced. What it sends is held back while `holds_back` says so.
+fn with_an_altered_state(config: Config, holds_back: impl Fn(&Sim) -> bool) -> (Sim, usize) {
+    let mut sim = Sim::new(setup(config));
     sim.join(Some(1));
     sim.join(Some(2));
     sim.settle();
     let peer = sim.raw();
-    let mut voter = signvote_election::Voter::new(greeting(DIMENSION, Some(3)));
-    let mut altered = false;
-    let mut replaced = 0;
+    let mut voter = Voter::new(greeting(DIMENSION, Some(3)));
+    let (mut altered, mut replaced) = (false, 0);
     let source = dense_source(DIMENSION, 5);
     while !sim.done {
-        while let Some(frame) = voter.poll_transmit() {
+        while let Some(frame) = (!holds_back(&sim)).then(|| voter.poll_transmit()).flatten() {
             sim.say(peer, &frame);
         }
         for frame in sim.heard(peer) {
@@ -286,12 +291,31 @@ fn a_voter_whose_replica_went_wrong_is_brought_back_and_votes_on() {
         sim.step();
     }
     assert!(altered);
-    assert_eq!(replaced, 2, "once when it joined, once when it had been found out");
+    assert_eq!(by_hand::digest(voter.parameters()), by_hand::digest(sim.x()));
     assert_eq!(sim.events.iter().filter(|event| matches!(event, Event::Diverged { .. })).count(), 1);
-    assert_eq!(sim.finished().0, true);
-    assert_eq!(sim.finished().1, 3);
-    assert_eq!(voter.parameters(), sim.x());
+    let (identical, confirmed, _) = sim.finished();
+    assert!(identical);
+    assert_eq!(confirmed, 3);
+    (sim, replaced)
+}
+
+#[test]
+fn a_voter_whose_replica_went_wrong_is_brought_back_and_votes_on() {
+    let (sim, replaced) = with_an_altered_state(config(3, 12), |_| false);
+    assert_eq!(replaced, 2, "once when it joined, once when it had been found out");
     assert_eq!(sim.record(3).rounds, 12);
+}
+
+#[test]
+fn a_voter_is_brought_back_in_the_midst_of_a_rounds_verdicts() {
+    // Its digest comes late: by then it has been told some verdicts of the open round, and is told them again.
+    let mut config = config(3, 12);
+    (config.quorum, config.deadline) = (2, Some(milliseconds(2)));
+    let (_, replaced) = with_an_altered_state(config, |sim| {
+        let round = sim.server.round().0;
+        !sim.done && (3..12).contains(&round) && sim.oracle.decided(round) == 0
+    });
+    assert_eq!(replaced, 2);
 }
 
 #[test]

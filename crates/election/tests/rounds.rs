@@ -1,6 +1,7 @@
 //! Rounds among honest, lying, dying and late workers: every replica ends with the same bits.
 //!
 //! The harness checks much more at every step than the assertions here say; see `harness/oracle.rs`.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on should stop there")]
 
 mod harness;
 
@@ -18,7 +19,7 @@ fn flipped(honest: Source, liars: u16) -> Source {
     Rc::new(move |ask: Ask<'_>| {
         let mut gradient = honest(ask);
         if ask.slot <= liars {
-            gradient.iter_mut().for_each(|g| *g = -10.0 * *g);
+            gradient.iter_mut().for_each(|g| *g *= -10.0);
         }
         gradient
     })

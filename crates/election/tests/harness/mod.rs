@@ -2,7 +2,7 @@
 //!
 //! Everything follows from seeds: what the workers vote, how long every frame takes, who is cut off and when.
 //! [`Sim`] checks at every step what must always hold; see [`oracle`].
-#![allow(dead_code, reason = "every test file uses another part of it")]
+#![allow(dead_code, unused_imports, reason = "every test file uses another part of it")]
 
 pub(crate) mod by_hand;
 mod network;
@@ -149,6 +149,7 @@ pub(crate) fn seeds(usual: u64) -> u64 {
 }
 
 /// Runs a test of one seed, and names the seed if it fails.
+#[expect(clippy::print_stdout, reason = "the runner of tests shows it when they fail")]
 pub(crate) fn with_seed(seed: u64, test: impl FnOnce(u64)) {
     if let Err(panic) = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| test(seed))) {
         println!("failed with seed {seed}");

@@ -1,0 +1,370 @@
+//! The bytes on the wire, held against files: a change of them is a change of the protocol's version.
+//!
+//! `SIGNVOTE_REWRITE_GOLDEN=1` rewrites the files. The second implementation in `harness/by_hand.rs` is held
+//! against them as well, so that a rewritten file still means what `docs/protocol.md` says.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on should stop there")]
+
+mod harness;
+
+use std::fmt::Write as _;
+use std::path::Path;
+use std::time::Duration;
+
+use bytes::Bytes;
+use harness::by_hand::{self, Commit, Hello, kind};
+use harness::{Setup, Sim, config, dense_source};
+use signvote_election::{
+    AggregateKind, Config, Greeting, Layout, Optimizer, Output, PeerId, Round, RunId, Schedule, Server,
+    Settings, Shape, Slot, Step, TensorSpec, Terms, TiePolicy, Voter, wire,
+};
+use signvote_kernels::AbstainOn;
+
+const NOW: Duration = Duration::ZERO;
+const PEER: PeerId = PeerId(1);
+
+/// A model of 130 coordinates: two chunks of 64 and one of 2.
+fn model() -> (Layout, Vec<f32>) {
+    let tensor = |name: &str, shape: &[usize]| TensorSpec { name: name.into(), shape: shape.into() };
+    let layout = Layout::new(vec![tensor("fc.weight", &[8, 16]), tensor("fc.bias", &[2])]).unwrap();
+    (layout, (0..130).map(|i| i as f32 / 64.0 - 1.0).collect())
+}
+
+fn settings(key: &str, value: &str) -> Settings {
+    let mut settings = Settings::default();
+    settings.insert(key, value).unwrap();
+    settings
+}
+
+fn run(aggregate: AggregateKind) -> Config {
+    Config {
+        terms: Terms {
+            run: RunId(*b"0123456789abcdef"),
+            workers: 2,
+            batch: 32,
+            seed: 0x0102_0304_0506_0708,
+            rounds: 2,
+            aggregate,
+            beta: 0.9,
+            abstain_on: AbstainOn::Gradient,
+            chunk_coordinates: 64,
+            digest_every: 1,
+            max_non_finite: 10,
+            settings: settings("data", "fashion-mnist"),
+        },
+        tie: TiePolicy::Hold,
+        min_voters: 1,
+        optimizer: Optimizer::Sgd { momentum: 0.5 },
+        quorum: 1,
+        deadline: None,
+        schedule: Schedule::new(0.125, 0, 2, Shape::Constant).unwrap(),
+        weight_decay: 0.0625,
+        max_dimension: 1000,
+        greeting_timeout: Duration::from_secs(1),
+        farewell_timeout: Duration::from_secs(1),
+        initial: None,
+    }
+}
+
+fn greeting() -> Greeting {
+    Greeting {
+        layout: model().0,
+        settings: settings("model", "mlp"),
+        run: Some(RunId(*b"0123456789abcdef")),
+        slot: Slot::new(2),
+        name: "Zoë".into(),
+    }
+}
+
+/// What the only worker of a run and its server say to each other, in order, in two rounds.
+fn conversation(aggregate: AggregateKind) -> Vec<Bytes> {
+    let mut config = run(aggregate);
+    config.terms.workers = 1;
+    let mut server = Server::new(config).unwrap();
+    server.connected(NOW, PEER);
+    let mut voter = Voter::new(Greeting { slot: Slot::new(1), ..greeting() });
+    let mut said = vec![];
+    loop {
+        let before = said.len();
+        while let Some(frame) = voter.poll_transmit() {
+            server.handle(NOW, PEER, &frame);
+            said.push(frame);
+        }
+        while let Some(output) = server.poll() {
+            if let Output::Send { frame, .. } = output {
+                voter.handle(&frame).unwrap();
+                said.push(frame);
+            }
+        }
+        while let Some(step) = voter.poll_step() {
+            match step {
+                Step::Welcomed => voter.provide(model().1).unwrap(),
+                Step::Open { round } => {
+                    voter.report(0.75, 20, 32, 0).unwrap();
+                    cast(&mut voter, round, aggregate);
+                }
+                _ => {}
+            }
+        }
+        if said.len() == before && voter.poll_step().is_none() {
+            return said;
+        }
+    }
+}
+
+/// Round 0: a chunk without abstentions, one with runs, one with a plane. Round 1: all dense.
+fn cast(voter: &mut Voter, round: Round, aggregate: AggregateKind) {
+    match (aggregate, round.0) {
+        (AggregateKind::Vote, 0) => {
+            let (signs, abstain) = planes();
+            voter.submit_signs(0, &signs, &abstain).unwrap();
+        }
+        (AggregateKind::Vote, _) => voter.submit_signs(0, &[7, 8, 1], &[0; 3]).unwrap(),
+        (AggregateKind::Mean, _) => {
+            let gradient: Vec<_> = (0..130).map(|i| 1.0 - i as f32 / 128.0).collect();
+            voter.submit_gradient(0, &gradient).unwrap();
+        }
+    }
+}
+
+fn planes() -> ([u64; 3], [u64; 3]) {
+    ([0x0123_4567_89ab_cdef, 0x5500, 0b10], [0, 0x00ff, 0b01])
+}
+
+/// The first frame of each kind, by name, from both kinds of run.
+fn examples() -> Vec<(String, Bytes)> {
+    let vote = conversation(AggregateKind::Vote);
+    let mean = conversation(AggregateKind::Mean);
+    let first = |from: &[Bytes], kind: u8| {
+        let of_kind = |frame: &&Bytes| by_hand::kind_of(frame) == kind;
+        from.iter().find(of_kind).unwrap_or_else(|| panic!("no frame of kind {kind}")).clone()
+    };
+    let nth = |kind: u8, n: usize| {
+        vote.iter().filter(|frame| by_hand::kind_of(frame) == kind).nth(n).unwrap().clone()
+    };
+
+    // A worker that comes when the place is taken, and one that comes in a run under way.
+    let mut server = Server::new(run(AggregateKind::Vote)).unwrap();
+    let mut hear = |frames: &[Vec<u8>], peer: u64| -> Vec<Bytes> {
+        server.connected(NOW, PeerId(peer));
+        frames.iter().for_each(|frame| server.handle(NOW, PeerId(peer), frame));
+        std::iter::from_fn(|| server.poll())
+            .filter_map(|output| match output {
+                Output::Send { peer: to, frame } if to == PeerId(peer) => Some(frame),
+                _ => None,
+            })
+            .collect()
+    };
+    let (layout, x) = model();
+    let hello = Hello { slot: 2, ..Hello::of(&layout) }.frame();
+    let mut offer = vec![hello.clone(), by_hand::init(&layout, &[])];
+    offer.extend(x.chunks(64).zip(0..).map(|(x, chunk)| by_hand::values(chunk, x)));
+    offer.push(by_hand::ready(by_hand::digest(&x)));
+    hear(&offer, 1);
+    let refused = hear(&[hello], 2);
+    let state = hear(&[Hello::of(&layout).frame(), by_hand::ready([0; 32])], 3);
+
+    let named = |name: &str, frame: Bytes| (name.to_owned(), frame);
+    vec![
+        named("hello", Voter::new(greeting()).poll_transmit().unwrap()),
+        named("init", first(&vote, kind::INIT)),
+        named("values", nth(kind::VALUES, 2)),
+        named("ready", first(&vote, kind::READY)),
+        named("report", first(&vote, kind::REPORT)),
+        named("ballot-dense", nth(kind::BALLOT, 0)),
+        named("ballot-runs", nth(kind::BALLOT, 1)),
+        named("ballot-last-chunk", nth(kind::BALLOT, 2)),
+        named("ballot-plane", alternating()),
+        named("gradient", first(&mean, kind::GRADIENT)),
+        named("digest", first(&vote, kind::DIGEST)),
+        named("bye", first(&vote, kind::BYE)),
+        named("welcome-offer", first(&vote, kind::WELCOME)),
+        named("welcome-compare", first(&state, kind::WELCOME)),
+        named("refused", first(&refused, kind::REFUSED)),
+        named("state", first(&state, kind::STATE)),
+        named("open", first(&vote, kind::OPEN)),
+        named("verdict-dense", nth(kind::VERDICT, 0)),
+        named("verdict-runs", nth(kind::VERDICT, 1)),
+        named("update", first(&mean, kind::UPDATE)),
+        named("commit", first(&vote, kind::COMMIT)),
+        named("finish", first(&vote, kind::FINISH)),
+    ]
+}
+
+/// A ballot that abstains at every second coordinate: a plane is shorter than runs.
+fn alternating() -> Bytes {
+    let mut voter = Voter::new(greeting());
+    let terms = by_hand::terms_bytes(&run(AggregateKind::Vote).terms);
+    voter.handle(&by_hand::welcome((1, 0), 2, 1, &terms)).unwrap();
+    voter.provide(model().1).unwrap();
+    voter.handle(&by_hand::position(kind::OPEN, 1, 0, [0; 32])).unwrap();
+    while voter.poll_step().is_some() {}
+    while voter.poll_transmit().is_some() {}
+    voter.submit_signs(1, &[0x8888_8888_8888_8888], &[0x5555_5555_5555_5555]).unwrap();
+    voter.poll_transmit().unwrap()
+}
+
+/// The same frames, assembled from the description of the protocol.
+fn assembled() -> Vec<(&'static str, Vec<u8>)> {
+    let (layout, x) = model();
+    let vote = run(AggregateKind::Vote).terms;
+    let run_id = *b"0123456789abcdef";
+    let x0 = by_hand::digest(&x);
+    let h0 = by_hand::chain_start(run_id, &layout, &x);
+    let (signs, abstain) = planes();
+    let dense = |coordinates: usize, signs: u64, hold: u64| -> Vec<i8> {
+        (0..coordinates)
+            .map(|i| if hold >> i & 1 == 1 { 0 } else { 1 - 2 * (signs >> i & 1) as i8 })
+            .collect()
+    };
+    // One voter decides alone: the verdict is its ballot.
+    let verdict = [(64, 0), (64, 1), (2, 2)].map(|(length, word)| dense(length, signs[word], abstain[word]));
+    let hashes: Vec<_> = verdict.iter().map(|verdict| by_hand::verdict_hash(verdict)).collect();
+    let mut commit =
+        Commit { round: 0, incarnation: 0, eta: 0.125, lambda: 0.0625, voters: vec![1], chain: [0; 32] };
+    commit.chain = commit.chain_after(h0, &hashes);
+    let x1: Vec<f32> = x
+        .iter()
+        .zip(verdict.iter().flatten())
+        .map(|(&x, &s)| x - 0.125 * (f32::from(s) + 0.0625 * x))
+        .collect();
+    let gradient: Vec<f32> = (0..64).map(|i| 1.0 - i as f32 / 128.0).collect();
+    let terms = |workers| by_hand::terms_bytes(&Terms { workers, ..vote.clone() });
+    let hello = Hello { run: run_id, slot: 2, name: "Zoë", ..Hello::of(&layout) };
+    vec![
+        ("hello", hello.frame()),
+        ("init", by_hand::init(&layout, &[("model", "mlp")])),
+        ("values", by_hand::values(2, &x[128..])),
+        ("ready", by_hand::ready(x0)),
+        ("report", by_hand::report(0, 0.75, 20, 32, 0)),
+        ("ballot-dense", by_hand::planes(kind::BALLOT, 0, 0, &signs[..1], &abstain[..1])),
+        ("ballot-runs", by_hand::planes(kind::BALLOT, 0, 1, &signs[1..2], &abstain[1..2])),
+        ("ballot-last-chunk", by_hand::planes(kind::BALLOT, 0, 2, &signs[2..], &abstain[2..])),
+        (
+            "ballot-plane",
+            by_hand::planes(kind::BALLOT, 1, 1, &[0x8888_8888_8888_8888], &[0x5555_5555_5555_5555]),
+        ),
+        ("gradient", by_hand::dense(kind::GRADIENT, 0, 0, &gradient)),
+        ("digest", by_hand::digest_frame(1, by_hand::digest(&x1))),
+        ("bye", by_hand::text(kind::BYE, "the run is over")),
+        ("welcome-offer", by_hand::welcome((1, 0), 1, 0, &terms(1))),
+        ("welcome-compare", by_hand::welcome((1, 0), 1, 1, &terms(2))),
+        ("refused", by_hand::text(kind::REFUSED, "place 2 is taken by a connected worker")),
+        ("state", by_hand::position(kind::STATE, 0, 0, h0)),
+        ("open", by_hand::position(kind::OPEN, 0, 0, h0)),
+        ("verdict-dense", by_hand::planes(kind::VERDICT, 0, 0, &signs[..1], &abstain[..1])),
+        ("verdict-runs", by_hand::planes(kind::VERDICT, 0, 1, &signs[1..2], &abstain[1..2])),
+        ("update", by_hand::dense(kind::UPDATE, 0, 0, &gradient)),
+        ("commit", commit.frame()),
+        ("finish", by_hand::text(kind::FINISH, "all rounds are done")),
+    ]
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        write!(text, "{byte:02x}").unwrap();
+        text
+    })
+}
+
+/// Compares with a file of `name hex` lines, or rewrites it.
+fn hold_against(file: &str, frames: &[(String, String)]) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(file);
+    let text: String = frames.iter().map(|(name, hex)| format!("{name} {hex}\n")).collect();
+    if std::env::var_os("SIGNVOTE_REWRITE_GOLDEN").is_some_and(|value| value == "1") {
+        std::fs::write(&path, &text).unwrap();
+    }
+    let golden = std::fs::read_to_string(&path).unwrap();
+    for (line, golden) in text.lines().zip(golden.lines()) {
+        assert_eq!(line, golden, "other bytes than in {file}: SIGNVOTE_REWRITE_GOLDEN=1 rewrites it");
+    }
+    assert_eq!(text.lines().count(), golden.lines().count());
+}
+
+#[test]
+fn every_kind_of_frame_keeps_its_bytes() {
+    let frames: Vec<_> = examples().into_iter().map(|(name, frame)| (name, hex(&frame))).collect();
+    hold_against("frames.hex", &frames);
+}
+
+#[test]
+fn the_bytes_are_those_that_the_description_says() {
+    let (examples, assembled) = (examples(), assembled());
+    assert_eq!(examples.len(), assembled.len());
+    for ((name, frame), (other, by_hand)) in examples.iter().zip(&assembled) {
+        assert_eq!(name, other);
+        assert_eq!(hex(frame), hex(by_hand), "{name}");
+    }
+    // No kind is missing.
+    let mut kinds: Vec<_> = examples.iter().map(|(_, frame)| by_hand::kind_of(frame)).collect();
+    kinds.sort_unstable();
+    kinds.dedup();
+    assert_eq!(kinds, [1, 2, 3, 4, 5, 6, 7, 8, 31, 32, 33, 34, 35, 36, 37, 38, 39]);
+}
+
+#[test]
+fn every_golden_frame_is_read_by_the_side_that_it_is_for() {
+    for (name, frame) in examples() {
+        let kind = by_hand::kind_of(&frame);
+        let to_server = kind < 32;
+        let to_worker = kind >= 31;
+        assert_eq!(wire::ToServer::decode(&frame).is_ok(), to_server, "{name} to a server");
+        assert_eq!(wire::ToWorker::decode(&frame).is_ok(), to_worker, "{name} to a worker");
+    }
+}
+
+#[test]
+fn digests_and_the_chain_keep_their_values() {
+    let (layout, x) = model();
+    let long: Vec<f32> = (0..200_000_u32).map(|i| i as f32).collect();
+    let value = |name: &str, bytes: [u8; 32]| (name.to_owned(), hex(&bytes));
+    let of = |x: &[f32]| signvote_election::DigestTree::new(x).root().0;
+    hold_against(
+        "hashes.hex",
+        &[
+            value("layout", layout.digest()),
+            value("digest-130", of(&x)),
+            value("digest-200000", of(&long)),
+            value("chain-start", by_hand::chain_start(*b"0123456789abcdef", &layout, &x)),
+        ],
+    );
+    // Four leaves, and in the others an odd one out at one level or another.
+    for length in [1, 65_536, 65_537, 131_073, 200_000] {
+        assert_eq!(of(&long[..length]), by_hand::digest(&long[..length]));
+    }
+    assert_eq!(layout.digest(), by_hand::layout_digest(&layout));
+}
+
+#[test]
+fn a_dense_round_costs_at_most_1_02_bits_a_coordinate_each_way() {
+    // The mlp 784-256-10, in chunks of the default length.
+    let d = 203_530;
+    for digest_every in [0, 1] {
+        let rounds = 3;
+        let mut config = config(3, rounds);
+        config.terms.chunk_coordinates = 65_536;
+        config.terms.digest_every = digest_every;
+        let mut sim = Sim::full(Setup::new(config, d, dense_source(d, 60)));
+        sim.run();
+        sim.assert_identical_replicas(3);
+        let bits = |bytes: usize| 8.0 * bytes as f64 / (rounds as usize * d) as f64;
+        for worker in &sim.workers {
+            let (up, down) = (bits(worker.round_up_bytes), bits(worker.round_down_bytes));
+            assert!(up <= 1.02 && up > 1.0, "{up} bits up");
+            assert!(down <= 1.02 && down > 1.0, "{down} bits down");
+            assert!(32.0 / up >= 31.0 && 32.0 / down >= 31.0);
+            // Parameters and greetings are counted apart.
+            assert!(worker.all_up_bytes > worker.round_up_bytes);
+            assert!(worker.all_down_bytes > worker.round_down_bytes);
+        }
+    }
+}
+
+#[test]
+fn kinds_count_as_round_traffic_or_not() {
+    let of_rounds = [kind::REPORT, kind::BALLOT, kind::GRADIENT, kind::DIGEST];
+    let to_workers = [kind::VERDICT, kind::UPDATE, kind::COMMIT];
+    for kind in 0..=u8::MAX {
+        let expected = of_rounds.contains(&kind) || to_workers.contains(&kind);
+        assert_eq!(wire::is_round_traffic(kind), expected, "{kind}");
+    }
+}
