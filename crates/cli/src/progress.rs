@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
-use signvote_election::{Event, Traffic};
+use signvote_election::Event;
 
 use crate::exit::Failure;
 
@@ -12,10 +12,12 @@ pub(crate) fn error(failure: &Failure) {
     line(&format!("error: {failure}"));
 }
 
-/// Prints a line on stderr.
+/// Prints a line on stderr. Names and reasons in it may come from a peer: what would move the cursor or
+/// colour the terminal is taken out.
 #[expect(clippy::print_stderr, reason = "the one place where the program speaks to people")]
 pub(crate) fn line(text: &str) {
-    eprintln!("{text}");
+    let harmless: String = text.chars().filter(|c| *c == '\n' || !c.is_control()).collect();
+    eprintln!("{harmless}");
 }
 
 /// One pass over the data as it went.
@@ -41,7 +43,10 @@ pub(crate) struct Progress {
     epoch: Option<Epoch>,
     /// Epochs that are over, until their line is printed.
     past: Vec<Epoch>,
-    traffic: Vec<Traffic>,
+    /// Bytes of all workers in one round, both ways, if they were plain f32.
+    dense_bytes_per_round: u64,
+    /// Bytes so far, in words.
+    wire: String,
     over: bool,
     /// Mean over the last epoch of the median losses; `None` before, or if one was not finite.
     pub(crate) train_loss: Option<f32>,
@@ -57,7 +62,8 @@ impl Progress {
             bar: None,
             epoch: None,
             past: Vec::new(),
-            traffic: Vec::new(),
+            dense_bytes_per_round: 0,
+            wire: String::new(),
             over: false,
             train_loss: None,
         }
@@ -83,10 +89,12 @@ impl Progress {
                 ));
                 self.open_epoch(0);
             }
-            Event::Committed { round, loss, accuracy, eta, .. } => {
-                self.committed(round.0, *loss, *accuracy, *eta);
+            Event::Committed { round, loss, accuracy, .. } => self.committed(round.0, *loss, *accuracy),
+            Event::Traffic { round, workers } => {
+                let bytes = workers.iter().map(|row| row.round_up_bytes + row.round_down_bytes).sum();
+                let dense = self.dense_bytes_per_round * round.0;
+                self.wire = format!("{} on the wire, as f32 {}", HumanBytes(bytes), HumanBytes(dense));
             }
-            Event::Traffic { workers, .. } => self.traffic.clone_from(workers),
             Event::Evaluated { round, test_accuracy, .. } => {
                 self.epoch_line(round.0, Some(*test_accuracy));
             }
@@ -139,7 +147,7 @@ impl Progress {
             return;
         }
         let bar = ProgressBar::new(rounds);
-        let template = "{prefix} {bar:30} {pos}/{len} rounds  {msg}";
+        let template = "{prefix} {bar:20} {pos}/{len} rounds  {msg}";
         // The template is fixed; a wrong one would only cost the bar its looks.
         let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
         bar.set_style(style);
@@ -152,20 +160,19 @@ impl Progress {
         if self.evaluated { "epoch" } else { "part" }
     }
 
-    fn committed(&mut self, round: u64, loss: Option<f32>, accuracy: Option<f32>, eta: f32) {
+    fn committed(&mut self, round: u64, loss: Option<f32>, accuracy: Option<f32>) {
         let Some(epoch) = &mut self.epoch else { return };
         epoch.losses.push(loss.unwrap_or(f32::NAN));
         epoch.accuracies.push(accuracy.unwrap_or(f32::NAN));
         let done = epoch.losses.len() as u64;
         if let Some(bar) = &self.bar {
             let rate = rate(done, epoch.started.elapsed());
-            let bytes: u64 = self.traffic.iter().map(|row| row.round_up_bytes + row.round_down_bytes).sum();
             bar.set_position(done);
             bar.set_message(format!(
-                "loss {}  accuracy {}  η {eta:.2e}  {rate}  {} on the wire",
+                "loss {}  accuracy {}  {rate}  {}",
                 number(loss, 3),
                 percent(accuracy.map(f64::from)),
-                HumanBytes(bytes)
+                self.wire
             ));
         }
         if done == epoch.rounds {

@@ -42,7 +42,7 @@ impl Loss {
 /// Something that computes losses and gradients of one model.
 ///
 /// It holds no parameters: they come with every call, as one flat vector in the order of
-/// [`ModelKind::parameters`](crate::ModelKind::parameters). Equal arguments give equal bits on one machine, in
+/// [`ModelKind::layout`](crate::ModelKind::layout). Equal arguments give equal bits on one machine, in
 /// every engine of one kind; between types of CPU nothing is promised, and nothing has to be, because replicas
 /// exchange signs of gradients and not gradients.
 ///

@@ -10,10 +10,13 @@ use signvote_observe::{EventLog, RunDirectory, save_model};
 
 use super::{print, run_directory, write_config};
 use crate::exit::{Exit, Failure};
-use crate::flags::ServerFlags;
+use crate::flags::{Aggregate, ServerFlags};
 use crate::processes::{runtime, told_to_stop};
 use crate::progress::Progress;
 use crate::summary::server_table;
+
+/// Rounds between two counts of bytes in the log.
+const TRAFFIC_EVERY: u64 = 10;
 
 pub(crate) fn run(flags: &ServerFlags) -> Result<Exit, Failure> {
     let address = resolve(&flags.listen)?;
@@ -51,10 +54,10 @@ pub(crate) fn run(flags: &ServerFlags) -> Result<Exit, Failure> {
             terms.workers,
             recorder.directory.path().display()
         ));
-        recorder.progress.say(&rules(quorum, usize::from(terms.workers)));
+        recorder.progress.say(&rules(flags.rules.aggregate, quorum, usize::from(terms.workers)));
         let recorded = recorder.record(&listening);
         recorder.note(recorded);
-        let options = Serve { traffic_every: flags.save_every, workers: terms.workers };
+        let options = Serve { traffic_every: TRAFFIC_EVERY, workers: terms.workers };
         let mut stopped = false;
         let stop = async {
             let reason = told_to_stop(flags.lifeline).await;
@@ -67,7 +70,10 @@ pub(crate) fn run(flags: &ServerFlags) -> Result<Exit, Failure> {
 }
 
 /// What the quorum means, with the bound that goes with every claim.
-pub(crate) fn rules(quorum: usize, workers: usize) -> String {
+pub(crate) fn rules(aggregate: Aggregate, quorum: usize, workers: usize) -> String {
+    if aggregate == Aggregate::Mean {
+        return format!("a round needs {quorum} of {workers} gradients; a mean has no defence: one liar can ruin it");
+    }
     let (least, most) = (decision::tolerated_liars(quorum), decision::tolerated_liars(workers));
     format!(
         "a round needs {quorum} of {workers} ballots: with all {workers}, up to {most} blind liars are outvoted, \

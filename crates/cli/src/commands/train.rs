@@ -241,7 +241,7 @@ impl Run<'_> {
             self.per_epoch,
             self.directory.path().display()
         ));
-        self.progress.say(&rules(quorum, usize::from(workers)));
+        self.progress.say(&rules(shared.aggregate, quorum, usize::from(workers)));
         if *adversaries > 0 {
             let attack = self.attack().unwrap_or_default();
             self.progress.say(&format!("workers 1 to {adversaries} lie: {attack}"));
