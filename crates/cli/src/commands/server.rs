@@ -72,7 +72,9 @@ pub(crate) fn run(flags: &ServerFlags) -> Result<Exit, Failure> {
 /// What the quorum means, with the bound that goes with every claim.
 pub(crate) fn rules(aggregate: Aggregate, quorum: usize, workers: usize) -> String {
     if aggregate == Aggregate::Mean {
-        return format!("a round needs {quorum} of {workers} gradients; a mean has no defence: one liar can ruin it");
+        return format!(
+            "a round needs {quorum} of {workers} gradients; a mean has no defence: one liar can ruin it"
+        );
     }
     let (least, most) = (decision::tolerated_liars(quorum), decision::tolerated_liars(workers));
     format!(
