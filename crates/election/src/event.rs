@@ -157,6 +157,8 @@ pub struct WorkerRecord {
     pub agreement: Option<f64>,
     /// Rounds in which it voted in at least one chunk.
     pub rounds: u64,
+    /// Rounds that were committed while it was there, its vote counted or not.
+    pub present: u64,
     /// Chunks that came too late.
     pub late_chunks: u64,
 }

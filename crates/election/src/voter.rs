@@ -141,6 +141,7 @@ pub struct Voter {
     open: bool,
     reported: bool,
     submitted: Vec<bool>,
+    finished: bool,
     transmits: VecDeque<Bytes>,
     steps: VecDeque<Step>,
 }
@@ -163,6 +164,7 @@ impl Voter {
             open: false,
             reported: false,
             submitted: Vec::new(),
+            finished: false,
             transmits: VecDeque::from([hello]),
             steps: VecDeque::new(),
         }
@@ -198,6 +200,11 @@ impl Voter {
         self.round
     }
 
+    /// Whether the server has said that the run is over.
+    pub fn is_finished(&self) -> bool {
+        self.finished
+    }
+
     /// Chain hash of what this worker has seen committed.
     pub fn chain(&self) -> ChainHash {
         self.chain
@@ -229,6 +236,7 @@ impl Voter {
             ToWorker::Finish { reason } => {
                 self.member()?;
                 self.open = false;
+                self.finished = true;
                 self.transmits.push_back(to_server::digest(self.round, DigestTree::new(&self.x).root()));
                 self.transmits.push_back(to_server::bye("the run is over"));
                 self.steps.push_back(Step::Finished { round: self.round, reason });

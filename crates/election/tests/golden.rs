@@ -60,6 +60,7 @@ fn run(aggregate: AggregateKind) -> Config {
         weight_decay: 0.0625,
         max_dimension: 1000,
         greeting_timeout: Duration::from_secs(1),
+        joining_timeout: Duration::from_secs(1),
         farewell_timeout: Duration::from_secs(1),
         initial: None,
     }

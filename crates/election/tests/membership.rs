@@ -206,6 +206,28 @@ fn if_who_brings_the_model_dies_the_next_one_is_asked() {
 }
 
 #[test]
+fn who_has_a_place_but_does_not_come_on_is_put_out_and_the_next_one_is_asked() {
+    let mut sim = empty();
+    let (first, second) = (sim.raw(), sim.raw());
+    sim.say(first, &hello(0));
+    sim.say(second, &hello(0));
+    let (layout, x) = (layout(DIMENSION), parameters(DIMENSION, 3));
+    let limit = milliseconds(60_000);
+    // A piece now and then is progress; silence is not.
+    sim.advance(sim.now + limit / 2);
+    sim.say(first, &by_hand::init(&layout, &[]));
+    sim.say(first, &by_hand::values(0, &x[..64]));
+    sim.advance(sim.now + limit * 3 / 4);
+    assert!(sim.is_open(first));
+    sim.advance(sim.now + limit);
+    assert!(!sim.is_open(first));
+    assert!(sim.is_open(second), "who waits for another's model is not at fault");
+    assert_eq!(sim.heard(second)[0][19], 0, "it is asked to offer");
+    offer(&mut sim, second, &layout, &x);
+    assert_eq!(sim.x(), x);
+}
+
+#[test]
 fn workers_that_wait_with_another_model_are_refused_when_it_is_known() {
     let mut sim = empty();
     let (first, second) = (sim.raw(), sim.raw());

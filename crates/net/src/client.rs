@@ -13,6 +13,7 @@ use tokio::sync::mpsc;
 
 use crate::Error;
 use crate::frames::{BUFFER_BYTES, read_frame, write_queue};
+use crate::socket::prepare;
 
 /// Frames received but not yet looked at: past that, reading waits until the worker has computed.
 const INBOUND_FRAMES: usize = 4096;
@@ -21,6 +22,10 @@ const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 /// How long the last frames may take to go out when a client is dropped.
 const DRAIN: Duration = Duration::from_secs(5);
+
+const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
+/// Said where the network thread can say nothing itself.
+const ENDED: &str = "the network thread has ended";
 
 /// Where the server is, and how long to look for it.
 #[derive(Clone, Debug)]
@@ -35,13 +40,9 @@ pub struct Connect {
 /// in while the caller computes.
 #[derive(Debug)]
 pub struct Client {
-    voter: Voter,
+    link: Link,
     terms: Terms,
     slot: Slot,
-    address: String,
-    outbound: Option<mpsc::UnboundedSender<Bytes>>,
-    inbound: mpsc::Receiver<Result<Vec<u8>, String>>,
-    thread: Option<JoinHandle<()>>,
 }
 
 impl Client {
@@ -54,56 +55,17 @@ impl Client {
         greeting: Greeting,
         initial: impl FnOnce(&Terms) -> Vec<f32>,
     ) -> Result<Self, ExchangeError> {
-        let (outbound, frames) = mpsc::unbounded_channel();
-        let (to_caller, inbound) = mpsc::channel(INBOUND_FRAMES);
-        let (connected, outcome) = std_mpsc::channel();
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .map_err(|error| ExchangeError::Lost(Error::Runtime(error).to_string()))?;
-        let to = connect.clone();
-        let thread = std::thread::Builder::new()
-            .name("signvote-client".into())
-            .spawn(move || runtime.block_on(carry(to, connected, frames, to_caller)))
-            .map_err(|error| ExchangeError::Lost(Error::Runtime(error).to_string()))?;
-        outcome
-            .recv()
-            .unwrap_or_else(|_| Err("the network thread ended".into()))
-            .map_err(ExchangeError::Lost)?;
-
-        let mut joining = Joining {
-            voter: Voter::new(greeting),
-            address: connect.address.clone(),
-            outbound: Some(outbound),
-            inbound,
-            thread: Some(thread),
-        };
-        let (terms, slot) = joining.welcome()?;
-        joining.voter.provide(initial(&terms))?;
-        let Joining { voter, address, outbound, inbound, thread } = joining;
-        let mut client = Self { voter, terms, slot, address, outbound, inbound, thread };
-        client.transmit()?;
-        Ok(client)
-    }
-
-    /// The worker's state machine, for what the [`Exchange`] does not show.
-    pub fn voter(&self) -> &Voter {
-        &self.voter
-    }
-
-    fn transmit(&mut self) -> Result<(), ExchangeError> {
-        transmit(&mut self.voter, self.outbound.as_ref(), &self.address)
-    }
-
-    fn receive(&mut self, frame: Result<Vec<u8>, String>) -> Result<(), ExchangeError> {
-        let frame = frame.map_err(|reason| lost(&self.address, &reason, self.voter.round().0))?;
-        self.voter.handle(&frame)?;
-        self.transmit()
+        let mut link = Link::dial(connect, greeting)?;
+        let (terms, slot) = link.welcome()?;
+        link.voter.provide(initial(&terms))?;
+        link.transmit()?;
+        Ok(Self { link, terms, slot })
     }
 }
 
-/// A client that has no terms yet.
-struct Joining {
+/// A worker's state machine and its connection.
+#[derive(Debug)]
+struct Link {
     voter: Voter,
     address: String,
     outbound: Option<mpsc::UnboundedSender<Bytes>>,
@@ -111,10 +73,26 @@ struct Joining {
     thread: Option<JoinHandle<()>>,
 }
 
-impl Joining {
+impl Link {
+    fn dial(connect: &Connect, greeting: Greeting) -> Result<Self, ExchangeError> {
+        let (outbound, frames) = mpsc::unbounded_channel();
+        let (to_caller, inbound) = mpsc::channel(INBOUND_FRAMES);
+        let (connected, outcome) = std_mpsc::channel();
+        let cannot = |error| ExchangeError::Lost(Error::Runtime(error).to_string());
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(cannot)?;
+        let to = connect.clone();
+        let thread = std::thread::Builder::new()
+            .name("signvote-client".into())
+            .spawn(move || runtime.block_on(carry(to, connected, frames, to_caller)))
+            .map_err(cannot)?;
+        outcome.recv().unwrap_or_else(|_| Err(ENDED.into())).map_err(ExchangeError::Lost)?;
+        let (address, voter) = (connect.address.clone(), Voter::new(greeting));
+        Ok(Self { voter, address, outbound: Some(outbound), inbound, thread: Some(thread) })
+    }
+
     /// Waits for the terms.
     fn welcome(&mut self) -> Result<(Terms, Slot), ExchangeError> {
-        transmit(&mut self.voter, self.outbound.as_ref(), &self.address)?;
+        self.transmit()?;
         loop {
             if let (Some(terms), Some(slot)) = (self.voter.terms(), self.voter.place()) {
                 let welcome = (terms.clone(), slot);
@@ -122,32 +100,66 @@ impl Joining {
                 self.voter.poll_step();
                 return Ok(welcome);
             }
-            let frame =
-                self.inbound.blocking_recv().unwrap_or_else(|| Err("the network thread ended".into()));
-            let frame = frame.map_err(|reason| {
-                ExchangeError::Lost(format!("{} did not let this worker in: {reason}", self.address))
-            })?;
+            self.wait()?;
+        }
+    }
+
+    /// Sends what the voter wants sent.
+    fn transmit(&mut self) -> Result<(), ExchangeError> {
+        while let Some(frame) = self.voter.poll_transmit() {
+            let sent = self.outbound.as_ref().is_some_and(|outbound| outbound.send(frame).is_ok());
+            if !sent {
+                // What the server said before it hung up tells why, or that the run is over.
+                return self.last_words();
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes in what came before the connection ended. No error if that is the end of the run: its step is
+    /// then waiting for the caller.
+    fn last_words(&mut self) -> Result<(), ExchangeError> {
+        loop {
+            let frame = self.inbound.blocking_recv().unwrap_or_else(|| Err(ENDED.into()));
+            let frame = frame.map_err(|reason| self.lost(&reason))?;
             self.voter.handle(&frame)?;
+            if self.voter.is_finished() {
+                return Ok(());
+            }
         }
+    }
+
+    /// Waits for the next frame.
+    fn wait(&mut self) -> Result<(), ExchangeError> {
+        let frame = self.inbound.blocking_recv().unwrap_or_else(|| Err(ENDED.into()));
+        self.receive(frame)
+    }
+
+    fn receive(&mut self, frame: Result<Vec<u8>, String>) -> Result<(), ExchangeError> {
+        let frame = frame.map_err(|reason| self.lost(&reason))?;
+        self.voter.handle(&frame)?;
+        self.transmit()
+    }
+
+    fn lost(&self, reason: &str) -> ExchangeError {
+        let address = &self.address;
+        ExchangeError::Lost(match self.voter.terms() {
+            None => format!("{address} did not let this worker in: {reason}"),
+            Some(_) => format!("lost the server at {address} in round {}: {reason}", self.voter.round()),
+        })
     }
 }
 
-fn transmit(
-    voter: &mut Voter,
-    outbound: Option<&mpsc::UnboundedSender<Bytes>>,
-    address: &str,
-) -> Result<(), ExchangeError> {
-    while let Some(frame) = voter.poll_transmit() {
-        let sent = outbound.is_some_and(|outbound| outbound.send(frame).is_ok());
-        if !sent {
-            return Err(lost(address, "the connection was closed", voter.round().0));
+impl Drop for Link {
+    /// Lets the last frames (a digest, a farewell) go out.
+    fn drop(&mut self) {
+        self.outbound = None;
+        self.inbound.close();
+        if let Some(thread) = self.thread.take() {
+            // The thread ends by itself within DRAIN; a panic there has already been reported.
+            let _ = thread.join();
         }
     }
-    Ok(())
-}
-
-fn lost(address: &str, reason: &str, round: u64) -> ExchangeError {
-    ExchangeError::Lost(format!("lost the server at {address} in round {round}: {reason}"))
 }
 
 impl Exchange for Client {
@@ -160,63 +172,38 @@ impl Exchange for Client {
     }
 
     fn parameters(&self) -> &[f32] {
-        self.voter.parameters()
+        self.link.voter.parameters()
     }
 
     fn next(&mut self) -> Result<Step, ExchangeError> {
         loop {
-            if let Some(step) = self.voter.poll_step() {
+            if let Some(step) = self.link.voter.poll_step() {
                 return Ok(step);
             }
-            let frame =
-                self.inbound.blocking_recv().unwrap_or_else(|| Err("the network thread ended".into()));
-            self.receive(frame)?;
+            self.link.wait()?;
         }
     }
 
     fn try_next(&mut self) -> Result<Option<Step>, ExchangeError> {
-        while let Ok(frame) = self.inbound.try_recv() {
-            self.receive(frame)?;
+        while let Ok(frame) = self.link.inbound.try_recv() {
+            self.link.receive(frame)?;
         }
-        Ok(self.voter.poll_step())
+        Ok(self.link.voter.poll_step())
     }
 
-    fn report(
-        &mut self,
-        loss: f32,
-        correct: u32,
-        samples: u32,
-        non_finite: u64,
-    ) -> Result<(), ExchangeError> {
-        self.voter.report(loss, correct, samples, non_finite)?;
-        self.transmit()
+    fn report(&mut self, loss: f32, correct: u32, samples: u32, non_finite: u64) -> Result<(), ExchangeError> {
+        self.link.voter.report(loss, correct, samples, non_finite)?;
+        self.link.transmit()
     }
 
-    fn submit_signs(
-        &mut self,
-        first_word: usize,
-        signs: &[u64],
-        abstain: &[u64],
-    ) -> Result<(), ExchangeError> {
-        self.voter.submit_signs(first_word, signs, abstain)?;
-        self.transmit()
+    fn submit_signs(&mut self, first_word: usize, signs: &[u64], abstain: &[u64]) -> Result<(), ExchangeError> {
+        self.link.voter.submit_signs(first_word, signs, abstain)?;
+        self.link.transmit()
     }
 
     fn submit_gradient(&mut self, first: usize, gradient: &[f32]) -> Result<(), ExchangeError> {
-        self.voter.submit_gradient(first, gradient)?;
-        self.transmit()
-    }
-}
-
-impl Drop for Client {
-    /// Lets the last frames (a digest, a farewell) go out.
-    fn drop(&mut self) {
-        self.outbound = None;
-        self.inbound.close();
-        if let Some(thread) = self.thread.take() {
-            // The thread ends by itself within DRAIN; a panic there has already been reported.
-            let _ = thread.join();
-        }
+        self.link.voter.submit_gradient(first, gradient)?;
+        self.link.transmit()
     }
 }
 
@@ -234,8 +221,7 @@ async fn carry(
             return;
         }
     };
-    // As at the server: a ballot must not wait for the next one. If refused, the run is only slower.
-    let _ = stream.set_nodelay(true);
+    prepare(&stream);
     if connected.send(Ok(())).is_err() {
         return;
     }
@@ -254,16 +240,22 @@ async fn carry(
     let (mut reader, mut writer) = (std::pin::pin!(reader), std::pin::pin!(writer));
     tokio::select! {
         () = &mut reader => {
-            // Hung up on, or hanging up: what is queued may still go out.
+            // Hung up on: what is queued may still go out.
             let _ = tokio::time::timeout(DRAIN, &mut writer).await;
         }
-        _ = &mut writer => {}
+        written = &mut writer => {
+            // The caller is through, or the server has hung up: in that case what it said before is still to be read.
+            if written.is_err() {
+                let _ = tokio::time::timeout(DRAIN, &mut reader).await;
+            }
+        }
     }
 }
 
 /// Tries to connect for as long as the patience lasts; a name that does not resolve fails at once.
 async fn dial(to: &Connect) -> Result<TcpStream, String> {
-    let until = Instant::now() + to.patience;
+    // A time that no clock reaches is as good as a year.
+    let until = Instant::now().checked_add(to.patience).unwrap_or_else(|| Instant::now() + YEAR);
     let mut pause = FIRST_PAUSE;
     loop {
         let addresses: Vec<_> = match tokio::net::lookup_host(&to.address).await {

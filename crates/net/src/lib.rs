@@ -10,6 +10,7 @@ mod counted;
 mod error;
 mod frames;
 mod server;
+mod socket;
 
 pub use client::{Client, Connect};
 pub use error::Error;

@@ -17,6 +17,7 @@ use tokio::time::Instant;
 
 use crate::Error;
 use crate::counted::{Counted, Counters};
+use crate::socket::prepare;
 use crate::frames::{BUFFER_BYTES, ReadError, read_frame, write_queue};
 
 /// Frames read but not yet handled, over all connections: past that, reading waits.
@@ -28,6 +29,9 @@ const DRAIN: Duration = Duration::from_secs(5);
 /// How long a peer that was sent away is still listened to, its words discarded: closing a socket with unread
 /// bytes resets the connection, and the peer would never read why.
 const LINGER: Duration = Duration::from_secs(1);
+
+/// How long newcomers wait after one could not be accepted.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// Who is told what happens, with a look at the election's state at that moment.
 pub trait Observer {
@@ -70,6 +74,7 @@ pub async fn serve(
         observer,
         connections: HashMap::new(),
         traffic: (0..options.workers).filter_map(|i| Slot::new(i + 1)).map(no_traffic).collect(),
+        ended: Vec::new(),
         start: Instant::now(),
         leaving: tokio::task::JoinSet::new(),
         done: false,
@@ -77,22 +82,25 @@ pub async fn serve(
     let mut next_peer = 0;
     let mut stop = std::pin::pin!(stop);
     let mut stopping = false;
+    // When the next newcomer may be let in: put off after a failed attempt.
+    let mut accept_from = Instant::now();
     while !shell.done {
-        let timeout = shell.election.next_timeout().map(|at| shell.start + at);
-        while shell.leaving.try_join_next().is_some() {}
+        // A time that no clock reaches is no timeout.
+        let timeout = shell.election.next_timeout().and_then(|at| shell.start.checked_add(at));
         let full =
             shell.connections.len() + shell.leaving.len() >= usize::from(options.workers) + SPARE_CONNECTIONS;
         tokio::select! {
             Some((peer, message)) = from_peers.recv() => shell.receive(peer, message),
-            accepted = listener.accept(), if !full => {
-                // A failed accept (out of file descriptors, say) concerns one newcomer, not the run.
-                if let Ok((stream, _)) = accepted {
+            accepted = accept(&listener, accept_from), if !full => match accepted {
+                Ok((stream, _)) => {
                     next_peer += 1;
                     shell.accept(PeerId(next_peer), stream, inbound.clone());
-                } else {
-                    tokio::time::sleep(Duration::from_millis(50)).await;
                 }
-            }
+                // Out of file descriptors, say: that concerns newcomers, not the run.
+                Err(_) => accept_from = Instant::now() + ACCEPT_PAUSE,
+            },
+            // Makes room for newcomers.
+            Some(_) = shell.leaving.join_next(), if !shell.leaving.is_empty() => {}
             () = sleep_until(timeout) => shell.election.handle_timeout(shell.start.elapsed()),
             reason = &mut stop, if !stopping => {
                 stopping = true;
@@ -103,6 +111,11 @@ pub async fn serve(
     }
     shell.farewell().await;
     shell.election
+}
+
+async fn accept(listener: &TcpListener, from: Instant) -> std::io::Result<(TcpStream, SocketAddr)> {
+    tokio::time::sleep_until(from).await;
+    listener.accept().await
 }
 
 async fn sleep_until(at: Option<Instant>) {
@@ -137,6 +150,8 @@ struct Shell<'a> {
     connections: HashMap<PeerId, Connection>,
     /// Bytes of connections that have ended, by place.
     traffic: Vec<Traffic>,
+    /// Counters of connections that are ending.
+    ended: Vec<(Slot, Arc<Counters>)>,
     start: Instant,
     /// Connections that are done with, but may still have something to say.
     leaving: tokio::task::JoinSet<()>,
@@ -145,9 +160,7 @@ struct Shell<'a> {
 
 impl Shell<'_> {
     fn accept(&mut self, peer: PeerId, stream: TcpStream, inbound: mpsc::Sender<(PeerId, Inbound)>) {
-        // Ballots and verdicts are waited for: no frame may linger for the next one. If the system
-        // refuses, the run is only slower.
-        let _ = stream.set_nodelay(true);
+        prepare(&stream);
         let counters = Arc::new(Counters::default());
         let (read, write) = stream.into_split();
         let allowed = Arc::new(AtomicUsize::new(wire::MAX_HELLO_BYTES));
@@ -232,6 +245,8 @@ impl Shell<'_> {
 
     fn send(&mut self, peer: PeerId, frame: Bytes) {
         let Some(connection) = self.connections.get(&peer) else { return };
+        // Before the peer can answer: this frame may be the one that lets it send more.
+        connection.allowed.store(self.election.max_frame_bytes(peer), Relaxed);
         let model_bytes = self.election.model().map_or(0, |(_, x, _)| x.len() * 4);
         // A snapshot and some rounds may wait for a slow link; who reads nothing at all is let go.
         let most = 64 * 1024 * 1024 + 2 * model_bytes;
@@ -261,9 +276,19 @@ impl Shell<'_> {
         }
     }
 
+    /// Remembers the bytes of a connection that is done with. Its last frames may still be going out, so the
+    /// counters themselves are kept until nobody else holds them.
     fn keep_traffic(&mut self, connection: &Connection) {
+        let traffic = &mut self.traffic;
+        self.ended.retain(|(slot, counters)| {
+            let counts_on = Arc::strong_count(counters) > 1;
+            if !counts_on {
+                add(&mut traffic[slot.index()], counters);
+            }
+            counts_on
+        });
         if let Some(slot) = connection.slot {
-            add(&mut self.traffic[slot.index()], &connection.counters);
+            self.ended.push((slot, Arc::clone(&connection.counters)));
         }
     }
 
@@ -288,6 +313,7 @@ impl Shell<'_> {
 
     fn traffic_so_far(&self) -> Vec<Traffic> {
         let mut traffic = self.traffic.clone();
+        self.ended.iter().for_each(|(slot, counters)| add(&mut traffic[slot.index()], counters));
         for connection in self.connections.values() {
             if let Some(slot) = connection.slot {
                 add(&mut traffic[slot.index()], &connection.counters);

@@ -14,13 +14,15 @@ use crate::{
 pub(super) struct Peer {
     pub(super) name: String,
     pub(super) state: PeerState,
+    /// When it is put out unless it has come further by then; `None` while it waits for others, or votes.
+    pub(super) until: Option<Duration>,
 }
 
 /// How far a connection has come.
 #[derive(Debug)]
 pub(super) enum PeerState {
     /// It has not said who it is.
-    Greeting { until: Duration },
+    Greeting,
     /// It has a place, but nobody knows the model yet: another worker is bringing it.
     Waiting { slot: Slot, layout: [u8; 32], dimension: u64 },
     /// It is bringing the model.
@@ -34,7 +36,7 @@ pub(super) enum PeerState {
 impl PeerState {
     pub(super) fn slot(&self) -> Option<Slot> {
         match *self {
-            Self::Greeting { .. } => None,
+            Self::Greeting => None,
             Self::Waiting { slot, .. }
             | Self::Offering { slot, .. }
             | Self::Comparing { slot }
@@ -54,6 +56,8 @@ pub(super) struct Member {
     pub(super) agree: u64,
     pub(super) disagree: u64,
     pub(super) rounds: u64,
+    /// Rounds that were committed while a worker was there.
+    pub(super) present: u64,
     pub(super) late_chunks: u64,
     /// How many of those the event log knows of.
     pub(super) late_told: u64,
@@ -73,6 +77,7 @@ impl Member {
             name: self.name.clone(),
             agreement: (votes > 0).then(|| self.agree as f64 / votes as f64),
             rounds: self.rounds,
+            present: self.present,
             late_chunks: self.late_chunks,
         }
     }
@@ -104,11 +109,11 @@ impl Server {
     }
 
     pub(super) fn greet(&mut self, now: Duration, peer: PeerId, hello: Hello) -> Result<(), Error> {
-        if !matches!(self.state(peer)?, PeerState::Greeting { .. }) {
+        if !matches!(self.state(peer)?, PeerState::Greeting) {
             return Err(Error::misbehaved("greet once", "a second greeting"));
         }
         if let Some(peer) = self.peers.get_mut(&peer) {
-            peer.name.clone_from(&hello.name);
+            peer.name = printable(&hello.name);
         }
         let slot = match self.place_for(&hello) {
             Ok(slot) => slot,
@@ -126,7 +131,7 @@ impl Server {
             self.send(peer, to_worker::welcome(slot, Start::Offer, &self.config.terms));
             PeerState::Offering { slot, layout: hello.layout, dimension: hello.dimension, offer: None }
         };
-        self.set_state(peer, state);
+        self.set_state(now, peer, state);
         Ok(())
     }
 
@@ -182,6 +187,7 @@ impl Server {
 
     pub(super) fn take_values(
         &mut self,
+        now: Duration,
         peer: PeerId,
         chunk: u32,
         values: FloatBytes<'_>,
@@ -197,7 +203,12 @@ impl Server {
             return Err(Error::misbehaved("bring parameters in order", format!("chunk {chunk}")));
         }
         x.resize(range.end, 0.0);
-        values.read(&mut x[range])
+        values.read(&mut x[range])?;
+        // A large model over a slow link takes its time: only standing still is too long.
+        if let Some(peer) = self.peers.get_mut(&peer) {
+            peer.until = Some(now.saturating_add(self.config.joining_timeout));
+        }
+        Ok(())
     }
 
     pub(super) fn ready(&mut self, now: Duration, peer: PeerId, digest: Digest) -> Result<(), Error> {
@@ -243,7 +254,7 @@ impl Server {
         for (peer, slot, layout, dimension) in waiting {
             if layout == known {
                 self.send(peer, to_worker::welcome(slot, Start::Compare, &self.config.terms));
-                self.set_state(peer, PeerState::Comparing { slot });
+                self.set_state(now, peer, PeerState::Comparing { slot });
             } else {
                 let reason = self.other_model(dimension);
                 self.put_out(now, peer, &reason);
@@ -252,7 +263,7 @@ impl Server {
     }
 
     fn activate(&mut self, now: Duration, peer: PeerId, slot: Slot, reason: &str) {
-        self.set_state(peer, PeerState::Active { slot });
+        self.set_state(now, peer, PeerState::Active { slot });
         let name = self.peers.get(&peer).map(|peer| peer.name.clone()).unwrap_or_default();
         self.members[slot.index()].name.clone_from(&name);
         self.members[slot.index()].final_digest = None;
@@ -261,6 +272,7 @@ impl Server {
         match self.phase {
             Phase::Running => {
                 self.open.newcomers.insert(slot);
+                self.open.reports[slot.index()] = None;
                 self.send(peer, to_worker::open(self.round, self.incarnation, self.chain));
             }
             Phase::Gathering if self.present() == self.members.len() => self.start(now),
@@ -290,7 +302,7 @@ impl Server {
 
     /// Forgets a peer. Its place is free again, and nobody waits for its vote any more.
     pub(super) fn part(&mut self, now: Duration, peer: PeerId, reason: &str) {
-        let Some(Peer { name, state }) = self.peers.remove(&peer) else { return };
+        let Some(Peer { name, state, .. }) = self.peers.remove(&peer) else { return };
         let reason = reason.to_owned();
         match state {
             PeerState::Active { slot } => {
@@ -306,21 +318,22 @@ impl Server {
             }
             PeerState::Offering { .. } => {
                 self.event(Event::Refused { name, reason });
-                self.ask_next_for_model();
+                self.ask_next_for_model(now);
             }
             _ => self.event(Event::Refused { name, reason }),
         }
     }
 
     /// Who was bringing the model is gone: the next one in line is asked.
-    fn ask_next_for_model(&mut self) {
+    fn ask_next_for_model(&mut self, now: Duration) {
         let next = self.peers.iter().find_map(|(&peer, it)| match it.state {
             PeerState::Waiting { slot, layout, dimension } => Some((peer, slot, layout, dimension)),
             _ => None,
         });
-        if let (None, Some((peer, slot, layout, dimension))) = (&self.model, next) {
+        let gathering = self.phase == Phase::Gathering && self.model.is_none();
+        if let (true, Some((peer, slot, layout, dimension))) = (gathering, next) {
             self.send(peer, to_worker::welcome(slot, Start::Offer, &self.config.terms));
-            self.set_state(peer, PeerState::Offering { slot, layout, dimension, offer: None });
+            self.set_state(now, peer, PeerState::Offering { slot, layout, dimension, offer: None });
         }
     }
 
@@ -332,11 +345,19 @@ impl Server {
         self.peers.get_mut(&peer).map(|peer| &mut peer.state).ok_or_else(gone)
     }
 
-    fn set_state(&mut self, peer: PeerId, state: PeerState) {
+    fn set_state(&mut self, now: Duration, peer: PeerId, state: PeerState) {
+        let moving = matches!(state, PeerState::Offering { .. } | PeerState::Comparing { .. });
+        let until = moving.then(|| now.saturating_add(self.config.joining_timeout));
         if let Some(peer) = self.peers.get_mut(&peer) {
             peer.state = state;
+            peer.until = until;
         }
     }
+}
+
+/// A text from a peer without what would move a cursor, colour a terminal or begin a new line in a log.
+pub(super) fn printable(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control()).collect()
 }
 
 fn gone() -> Error {

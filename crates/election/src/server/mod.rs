@@ -46,6 +46,8 @@ pub struct Config {
     pub max_dimension: usize,
     /// How long a peer may take to say who it is.
     pub greeting_timeout: Duration,
+    /// How long a peer that has a place may take to make its parameters, or for the next piece of them.
+    pub joining_timeout: Duration,
     /// How long the server waits at the end for the last digests.
     pub farewell_timeout: Duration,
     /// Layout, parameters and settings to start from; `None`: the first worker's.
@@ -164,8 +166,8 @@ impl Server {
 
     /// A peer has connected.
     pub fn connected(&mut self, now: Duration, peer: PeerId) {
-        let state = PeerState::Greeting { until: now + self.config.greeting_timeout };
-        self.peers.insert(peer, Peer { name: String::new(), state });
+        let until = Some(now.saturating_add(self.config.greeting_timeout));
+        self.peers.insert(peer, Peer { name: String::new(), state: PeerState::Greeting, until });
     }
 
     /// A peer's connection has ended; `reason` is what the shell knows about it.
@@ -194,15 +196,15 @@ impl Server {
 
     /// The time of [`Self::next_timeout`] has come.
     pub fn handle_timeout(&mut self, now: Duration) {
-        let mute: Vec<_> = self
-            .peers
-            .iter()
-            .filter(|(_, peer)| matches!(peer.state, PeerState::Greeting { until } if until <= now))
-            .map(|(&id, _)| id)
-            .collect();
-        for peer in mute {
-            let waited = self.config.greeting_timeout;
-            self.put_out(now, peer, &format!("it did not say within {waited:?} who it is"));
+        let overdue = |peer: &Peer| peer.until.is_some_and(|until| until <= now);
+        let mute: Vec<_> =
+            self.peers.iter().filter(|(_, peer)| overdue(peer)).map(|(&id, peer)| (id, peer.state.slot())).collect();
+        for (peer, slot) in mute {
+            let reason = match slot {
+                None => format!("it did not say within {:?} who it is", self.config.greeting_timeout),
+                Some(_) => format!("its parameters did not come on for {:?}", self.config.joining_timeout),
+            };
+            self.put_out(now, peer, &reason);
         }
         if self.open.deadline.is_some_and(|deadline| deadline <= now) {
             self.open.deadline = None;
@@ -216,15 +218,12 @@ impl Server {
 
     /// When [`Self::handle_timeout`] wants to be called, if ever.
     pub fn next_timeout(&self) -> Option<Duration> {
-        let greetings = self.peers.values().filter_map(|peer| match peer.state {
-            PeerState::Greeting { until } => Some(until),
-            _ => None,
-        });
+        let joining = self.peers.values().filter_map(|peer| peer.until);
         let farewell = match self.phase {
             Phase::Finishing(until) => Some(until),
             _ => None,
         };
-        greetings.chain(self.open.deadline).chain(farewell).min()
+        joining.chain(self.open.deadline).chain(farewell).min()
     }
 
     /// The next thing to do.
@@ -243,7 +242,7 @@ impl Server {
     /// Longest frame that this peer may send, without its length.
     pub fn max_frame_bytes(&self, peer: PeerId) -> usize {
         match self.peers.get(&peer).map(|peer| &peer.state) {
-            None | Some(PeerState::Greeting { .. } | PeerState::Waiting { .. }) => wire::MAX_HELLO_BYTES,
+            None | Some(PeerState::Greeting | PeerState::Waiting { .. }) => wire::MAX_HELLO_BYTES,
             Some(_) => wire::MAX_FRAME_BYTES,
         }
     }
@@ -284,7 +283,7 @@ impl Server {
                 self.greet(now, peer, members::Hello { run, layout, dimension, wanted, name })
             }
             ToServer::Init { layout, settings } => self.take_layout(peer, layout, settings),
-            ToServer::Values { chunk, values } => self.take_values(peer, chunk, values),
+            ToServer::Values { chunk, values } => self.take_values(now, peer, chunk, values),
             ToServer::Ready { digest } => self.ready(now, peer, digest),
             ToServer::Report { round, loss, correct, samples, non_finite } => {
                 let slot = self.active_slot(peer)?;
@@ -365,7 +364,7 @@ impl Server {
     fn finish(&mut self, now: Duration, reason: &str) {
         self.open.deadline = None;
         self.finish_reason = reason.to_owned();
-        self.phase = Phase::Finishing(now + self.config.farewell_timeout);
+        self.phase = Phase::Finishing(now.saturating_add(self.config.farewell_timeout));
         let known = self.digests.back().is_some_and(|&(round, _)| round == self.round);
         if let (false, Some(model)) = (known, &self.model) {
             self.digests.push_back((self.round, DigestTree::new(&model.x).root()));

@@ -41,7 +41,7 @@ pub(super) struct OpenRound {
     pub(super) chunks: Vec<Chunk>,
     pub(super) deadline: Option<Duration>,
     pub(super) deadline_passed: bool,
-    reports: Vec<Option<Report>>,
+    pub(super) reports: Vec<Option<Report>>,
     ties: usize,
     holds: usize,
     reason: String,
@@ -67,7 +67,7 @@ impl Server {
         self.open = OpenRound {
             expected: self.active().map(|(_, slot)| slot).collect(),
             chunks: vec![Chunk::default(); chunks],
-            deadline: self.config.deadline.map(|deadline| now + deadline),
+            deadline: self.config.deadline.map(|deadline| now.saturating_add(deadline)),
             reports: vec![None; self.members.len()],
             ..OpenRound::default()
         };
@@ -95,8 +95,7 @@ impl Server {
         if !self.is_open(slot, round)? {
             return Ok(());
         }
-        let newcomer = self.open.newcomers.contains(slot);
-        if self.open.reports[slot.index()].replace(report).is_some() && !newcomer {
+        if self.open.reports[slot.index()].replace(report).is_some() {
             return Err(Error::misbehaved("report once a round", format!("worker {slot}, round {round}")));
         }
         if non_finite > 0 {
@@ -196,6 +195,11 @@ impl Server {
         self.chain = self.chain.next(&link, &hashes);
         model.ballots.apply(&mut model.x, eta, lambda);
         voters.iter().for_each(|slot| self.members[slot.index()].rounds += 1);
+        for peer in self.peers.values().filter(|peer| peer.state.is_active()) {
+            if let Some(slot) = peer.state.slot() {
+                self.members[slot.index()].present += 1;
+            }
+        }
 
         let reports = || self.open.reports.iter().flatten();
         let committed = Event::Committed {

@@ -120,8 +120,13 @@ fn read_settings(reader: &mut Reader<'_>) -> Result<crate::Settings, Error> {
         return Err(Error::malformed("settings", "at most 64", count));
     }
     let mut settings = Settings::default();
+    let mut last: Option<String> = None;
     for _ in 0..count {
         let key = reader.string("setting", Settings::MAX_KEY_BYTES)?;
+        if last.as_ref().is_some_and(|last| *last >= key) {
+            return Err(Error::malformed("settings", "ascending keys, each once", format!("{key:?}")));
+        }
+        last = Some(key.clone());
         settings.insert(&key, reader.string("setting", Settings::MAX_VALUE_BYTES)?)?;
     }
     Ok(settings)

@@ -89,6 +89,7 @@ pub(crate) fn config(workers: u16, rounds: u64) -> Config {
         weight_decay: 0.1,
         max_dimension: 1 << 20,
         greeting_timeout: milliseconds(5_000),
+        joining_timeout: milliseconds(60_000),
         farewell_timeout: milliseconds(5_000),
         initial: None,
     }

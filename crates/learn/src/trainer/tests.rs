@@ -93,6 +93,7 @@ fn solo(aggregate: AggregateKind, beta: f32, max_non_finite: u32) -> Solo {
         weight_decay: 0.0,
         max_dimension: 100,
         greeting_timeout: Duration::from_secs(1),
+        joining_timeout: Duration::from_secs(1),
         farewell_timeout: Duration::from_secs(1),
         initial: None,
     };
