@@ -191,12 +191,23 @@ impl Exchange for Client {
         Ok(self.link.voter.poll_step())
     }
 
-    fn report(&mut self, loss: f32, correct: u32, samples: u32, non_finite: u64) -> Result<(), ExchangeError> {
+    fn report(
+        &mut self,
+        loss: f32,
+        correct: u32,
+        samples: u32,
+        non_finite: u64,
+    ) -> Result<(), ExchangeError> {
         self.link.voter.report(loss, correct, samples, non_finite)?;
         self.link.transmit()
     }
 
-    fn submit_signs(&mut self, first_word: usize, signs: &[u64], abstain: &[u64]) -> Result<(), ExchangeError> {
+    fn submit_signs(
+        &mut self,
+        first_word: usize,
+        signs: &[u64],
+        abstain: &[u64],
+    ) -> Result<(), ExchangeError> {
         self.link.voter.submit_signs(first_word, signs, abstain)?;
         self.link.transmit()
     }

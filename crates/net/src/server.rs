@@ -17,8 +17,8 @@ use tokio::time::Instant;
 
 use crate::Error;
 use crate::counted::{Counted, Counters};
-use crate::socket::prepare;
 use crate::frames::{BUFFER_BYTES, ReadError, read_frame, write_queue};
+use crate::socket::prepare;
 
 /// Frames read but not yet handled, over all connections: past that, reading waits.
 const INBOUND_FRAMES: usize = 256;
