@@ -1,4 +1,5 @@
 //! Server and clients over real sockets on loopback.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
