@@ -42,7 +42,7 @@ impl Attack {
     /// Changes an honest ballot of `coordinates` coordinates. Who flips abstains where the honest vote does;
     /// who draws at random votes everywhere. The tail bits stay zero.
     ///
-    /// `seed`, `round` and `slot` fix the random draws.
+    /// `draw` fixes the random draws.
     ///
     /// # Panics
     /// If the planes are not `words(coordinates)` long.
@@ -115,6 +115,8 @@ pub struct Draw {
     pub round: u64,
     /// The liar's place.
     pub slot: u16,
+    /// The first coordinate of what is sent: every chunk of a ballot has draws of its own.
+    pub first_coordinate: u64,
 }
 
 impl Draw {
@@ -123,6 +125,7 @@ impl Draw {
         key[..8].copy_from_slice(&self.seed.to_le_bytes());
         key[8..16].copy_from_slice(&self.round.to_le_bytes());
         key[16..18].copy_from_slice(&self.slot.to_le_bytes());
+        key[18..26].copy_from_slice(&self.first_coordinate.to_le_bytes());
         ChaCha8Rng::from_seed(key)
     }
 }
@@ -131,7 +134,7 @@ impl Draw {
 mod tests {
     use super::*;
 
-    const DRAW: Draw = Draw { seed: 1, round: 2, slot: 3 };
+    const DRAW: Draw = Draw { seed: 1, round: 2, slot: 3, first_coordinate: 0 };
 
     #[test]
     fn a_sign_flip_inverts_every_vote_and_no_abstention() {

@@ -93,7 +93,7 @@ pub(crate) struct RuleFlags {
     pub(crate) batch: u32,
 
     /// Seed of initial parameters, order of examples and coins: one seed, one model.
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(..=i64::MAX as u64))]
+    #[arg(long, default_value_t = 1, value_parser = count())]
     pub(crate) seed: u64,
 
     /// What is made of the workers' gradients.
@@ -129,11 +129,11 @@ pub(crate) struct RuleFlags {
     pub(crate) schedule: ScheduleName,
 
     /// Rounds of linear warm-up.
-    #[arg(long, default_value_t = 0, value_name = "ROUNDS")]
+    #[arg(long, default_value_t = 0, value_name = "ROUNDS", value_parser = count())]
     pub(crate) warmup: u64,
 
     /// Rounds from one step of --schedule step to the next.
-    #[arg(long, default_value_t = 1000, value_name = "ROUNDS")]
+    #[arg(long, default_value_t = 1000, value_name = "ROUNDS", value_parser = count())]
     pub(crate) step_every: u64,
 
     /// What a step multiplies the learning rate by.
@@ -170,7 +170,7 @@ pub(crate) struct RuleFlags {
     pub(crate) partition: Partition,
 
     /// Rounds between two comparisons of the replicas' digests; 0: only at the end.
-    #[arg(long, default_value_t = 50, value_name = "ROUNDS")]
+    #[arg(long, default_value_t = 50, value_name = "ROUNDS", value_parser = count())]
     pub(crate) digest_every: u64,
 
     /// Rounds in a row with a non-finite gradient after which a worker gives up; 0: never.
@@ -223,6 +223,18 @@ pub(crate) struct AttackFlags {
     pub(crate) attack_scale: f32,
 }
 
+impl LearnFlags {
+    /// Refuses a directory that nothing would be read from.
+    pub(crate) fn check(&self) -> Result<(), Failure> {
+        match &self.data_dir {
+            Some(_) if self.data == DataSource::FashionMnist10k => Err(Failure::usage(
+                "--data-dir goes with --data fashion-mnist: fashion-mnist-10k is in the program",
+            )),
+            _ => Ok(()),
+        }
+    }
+}
+
 impl AttackFlags {
     /// The attack with its scale.
     pub(crate) fn attack(&self) -> Result<Option<Attack>, Failure> {
@@ -244,7 +256,7 @@ pub(crate) struct TrainFlags {
     pub(crate) config: Option<PathBuf>,
 
     /// Passes over the training data.
-    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=LARGEST))]
     pub(crate) epochs: u64,
 
     /// How many workers lie, from worker 1 on; the attack is sign-flip unless --attack says another.
@@ -297,11 +309,11 @@ pub(crate) struct ServerFlags {
     pub(crate) insecure: bool,
 
     /// Rounds in the run.
-    #[arg(long, default_value_t = 440, value_name = "ROUNDS")]
+    #[arg(long, default_value_t = 440, value_name = "ROUNDS", value_parser = count())]
     pub(crate) rounds: u64,
 
     /// Rounds from one saving of the model to the next; it is saved at the end in any case.
-    #[arg(long, default_value_t = 100, value_name = "ROUNDS")]
+    #[arg(long, default_value_t = 100, value_name = "ROUNDS", value_parser = count())]
     pub(crate) save_every: u64,
 
     /// Directory for this run's files [default: the first free of runs/1, runs/2, …].
@@ -408,6 +420,14 @@ pub(crate) struct EvalFlags {
     pub(crate) json: bool,
 }
 
+/// The largest integer that a TOML file can hold.
+const LARGEST: u64 = i64::MAX as u64;
+
+/// Any number that a settings file can hold.
+fn count() -> clap::builder::RangedU64ValueParser {
+    clap::value_parser!(u64).range(..=LARGEST)
+}
+
 impl RuleFlags {
     /// The fewest ballots that decide: as told, else more than half of the workers.
     pub(crate) fn quorum(&self) -> u16 {
@@ -422,8 +442,61 @@ impl RuleFlags {
         })
     }
 
+    /// Refuses what no run can have. The election checks its configuration too, but cannot name the flags.
+    fn check(&self) -> Result<(), Failure> {
+        let wrong = |flag: &str, wants: &str, got: &dyn std::fmt::Display| {
+            Err(Failure::usage(format!("--{flag} must be {wants}, got {got}")))
+        };
+        let (eta, workers, quorum) = (self.eta(), self.workers, self.quorum());
+        if !(eta > 0.0 && eta.is_finite()) {
+            return wrong("eta", "a positive number", &eta);
+        }
+        for (flag, value) in [("beta", self.beta), ("beta2", self.beta2)] {
+            if !(0.0..1.0).contains(&value) {
+                return wrong(flag, "at least 0 and below 1", &value);
+            }
+        }
+        if !(self.weight_decay >= 0.0 && self.weight_decay.is_finite()) {
+            return wrong("weight-decay", "a number of at least 0", &self.weight_decay);
+        }
+        if self.step_every == 0 {
+            return wrong("step-every", "at least 1 round", &self.step_every);
+        }
+        if !(self.step_factor > 0.0 && self.step_factor <= 1.0) {
+            return wrong("step-factor", "above 0 and at most 1", &self.step_factor);
+        }
+        if quorum == 0 || quorum > workers {
+            return wrong("quorum", &format!("1 to {workers}, the number of workers"), &quorum);
+        }
+        if self.min_voters > u32::from(workers) {
+            return wrong(
+                "min-voters",
+                &format!("at most {workers}, the number of workers"),
+                &self.min_voters,
+            );
+        }
+        let votes_only = self.tie != TiePolicy::default()
+            || self.min_voters != 1
+            || !matches!(self.abstain_on, AbstainName::Momentum);
+        match self.aggregate {
+            Aggregate::Vote if self.optimizer != OptimizerName::Sgd => {
+                return Err(Failure::usage("--optimizer goes with --aggregate mean: a vote needs none"));
+            }
+            Aggregate::Mean if votes_only => {
+                let flags = "--tie, --min-voters and --abstain-on";
+                return Err(Failure::usage(format!("{flags} go with --aggregate vote: a mean has no ties")));
+            }
+            _ => {}
+        }
+        if self.chunk == 0 || self.chunk > 65_536 || !self.chunk.is_multiple_of(64) {
+            return wrong("chunk", "a multiple of 64 up to 65536", &self.chunk);
+        }
+        Ok(())
+    }
+
     /// The server's configuration for a run of so many rounds.
     pub(crate) fn config(&self, rounds: u64, run: RunId) -> Result<Config, Failure> {
+        self.check()?;
         let shape = match self.schedule {
             ScheduleName::Constant => Shape::Constant,
             ScheduleName::Step => Shape::Step { every: self.step_every, factor: self.step_factor },
@@ -435,15 +508,12 @@ impl RuleFlags {
             Some(seconds) => Some(
                 Duration::try_from_secs_f64(seconds)
                     .ok()
-                    .filter(|deadline| !deadline.is_zero())
-                    .ok_or_else(|| Failure::usage(format!("--deadline is a time above 0, got {seconds}")))?,
+                    .filter(|deadline| !deadline.is_zero() && *deadline <= LONGEST)
+                    .ok_or_else(|| {
+                        Failure::usage(format!("--deadline is above 0 and at most 30 days, got {seconds} s"))
+                    })?,
             ),
         };
-        for (name, value) in [("--beta", self.beta), ("--beta2", self.beta2)] {
-            if !(0.0..1.0).contains(&value) {
-                return Err(Failure::usage(format!("{name} must be at least 0 and below 1, got {value}")));
-            }
-        }
         let mut settings = Settings::default();
         settings.insert("partition", self.partition.to_string())?;
         let terms = Terms {
@@ -480,20 +550,25 @@ impl RuleFlags {
             weight_decay: self.weight_decay,
             max_dimension: MAX_DIMENSION,
             greeting_timeout: GREETING_TIMEOUT,
+            joining_timeout: JOINING_TIMEOUT,
             farewell_timeout: FAREWELL_TIMEOUT,
             initial: None,
         })
     }
 }
 
+/// Longest time that a flag may name: 30 days.
+pub(crate) const LONGEST: Duration = Duration::from_secs(30 * 24 * 3600);
 /// Most coordinates that a first worker may bring: 2³⁰, 4 GiB of parameters.
 const MAX_DIMENSION: usize = 1 << 30;
 /// How long a peer may take to say who it is.
 const GREETING_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a peer with a place may take to make its parameters, or for the next piece of them.
+const JOINING_TIMEOUT: Duration = Duration::from_secs(120);
 /// How long the server waits at the end for the last digests.
 const FAREWELL_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The flags as `--name value` words, for a process that is to have the same.
+/// The flags as `--name=value` words, for a process that is to have the same.
 pub(crate) fn to_words(flags: &impl Serialize) -> Result<Vec<String>, Failure> {
     let table =
         toml::Table::try_from(flags).map_err(|error| Failure::internal("cannot pass settings on", &error))?;
@@ -502,8 +577,9 @@ pub(crate) fn to_words(flags: &impl Serialize) -> Result<Vec<String>, Failure> {
         match value {
             toml::Value::Boolean(true) => words.push(format!("--{name}")),
             toml::Value::Boolean(false) => {}
-            toml::Value::String(value) => words.extend([format!("--{name}"), value]),
-            value => words.extend([format!("--{name}"), value.to_string()]),
+            // In one word: a value may begin with a dash.
+            toml::Value::String(value) => words.push(format!("--{name}={value}")),
+            value => words.push(format!("--{name}={value}")),
         }
     }
     Ok(words)

@@ -5,6 +5,7 @@
 
 use std::ffi::OsString;
 
+use clap::builder::BoolishValueParser;
 use clap::{ArgAction, CommandFactory, FromArgMatches};
 
 use crate::exit::{Exit, Failure};
@@ -18,7 +19,9 @@ pub(crate) const PREFIX: &str = "SIGNVOTE_";
 /// Prints help or a usage error by itself and exits, as clap does.
 pub(crate) fn parse() -> Result<Cli, Failure> {
     let arguments: Vec<OsString> = std::env::args_os().collect();
-    let mut command = Cli::command().mut_subcommands(with_variables);
+    // Numbers may be negative so that a wrong one is answered by its own name and range.
+    let negative = |command: clap::Command| with_variables(command).allow_negative_numbers(true);
+    let mut command = Cli::command().mut_subcommands(negative);
     if let Some(path) = config_path(&arguments) {
         command = with_file(command, &path)?;
     }
@@ -31,7 +34,13 @@ fn with_variables(command: clap::Command) -> clap::Command {
     command.mut_args(|argument| match argument.get_long() {
         Some(long) if long != "help" => {
             let variable = format!("{PREFIX}{}", long.to_uppercase().replace('-', "_"));
-            argument.env(variable).hide_env(true)
+            let argument = argument.env(variable).hide_env(true);
+            if matches!(argument.get_action(), ArgAction::SetTrue) {
+                // A variable says 1, yes or on as well as true.
+                argument.value_parser(BoolishValueParser::new())
+            } else {
+                argument
+            }
         }
         _ => argument,
     })

@@ -114,9 +114,13 @@ async fn lines<N: Clone>(
     }
 }
 
-/// Waits until this process is told to stop: Ctrl-C, SIGTERM or, if it hangs on a lifeline, the end of stdin.
-pub(crate) async fn told_to_stop(lifeline: bool) -> String {
-    let cut = async {
+/// Resolves when this process is told to stop: Ctrl-C, SIGTERM or, if it hangs on a lifeline, the end of stdin.
+///
+/// Signals are caught from the call on, not from the first poll: who has seen the program start may stop it. To
+/// be called within a runtime.
+pub(crate) fn told_to_stop(lifeline: bool) -> impl Future<Output = String> {
+    let signals = signals();
+    let cut = async move {
         if lifeline {
             // A plain thread: a runtime would wait for a blocking read of its own when it shuts down.
             let (end, ended) = tokio::sync::oneshot::channel();
@@ -130,36 +134,55 @@ pub(crate) async fn told_to_stop(lifeline: bool) -> String {
         }
         std::future::pending::<()>().await;
     };
-    tokio::select! {
-        _ = tokio::signal::ctrl_c() => "interrupted".into(),
-        () = terminated() => "told to terminate".into(),
-        () = cut => "the process that started it is gone".into(),
+    async move {
+        tokio::select! {
+            reason = signals => reason.into(),
+            () = cut => "the process that started it is gone".into(),
+        }
     }
 }
 
 #[cfg(unix)]
-async fn terminated() {
-    match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
-        Ok(mut signal) => {
-            signal.recv().await;
+fn signals() -> impl Future<Output = &'static str> {
+    use tokio::signal::unix::{Signal, SignalKind, signal};
+    async fn received(signal: std::io::Result<Signal>) {
+        match signal {
+            Ok(mut signal) => {
+                signal.recv().await;
+            }
+            Err(_) => std::future::pending().await,
         }
-        Err(_) => std::future::pending().await,
+    }
+    let interrupt = signal(SignalKind::interrupt());
+    let terminate = signal(SignalKind::terminate());
+    async move {
+        tokio::select! {
+            () = received(interrupt) => "interrupted",
+            () = received(terminate) => "told to terminate",
+        }
     }
 }
 
 #[cfg(not(unix))]
-async fn terminated() {
-    std::future::pending().await
+async fn signals() -> &'static str {
+    match tokio::signal::ctrl_c().await {
+        Ok(()) => "interrupted",
+        Err(_) => std::future::pending().await,
+    }
 }
 
 /// Ends this process when it is told to stop: for a command that keeps nothing worth saving.
 pub(crate) fn exit_when_told(lifeline: bool) -> Result<(), Failure> {
     let runtime = runtime()?;
+    let told = {
+        let _within = runtime.enter();
+        told_to_stop(lifeline)
+    };
     std::thread::Builder::new()
         .name("signals".into())
         .spawn(move || {
-            let reason = runtime.block_on(told_to_stop(lifeline));
-            crate::progress::line(&format!("stopped: {reason}"));
+            let reason = runtime.block_on(told);
+            crate::progress::error(&Failure::new(Exit::Interrupted, reason));
             std::process::exit(Exit::Interrupted as i32);
         })
         .map_err(|error| Failure::internal("cannot start a thread", &error))?;

@@ -1,5 +1,6 @@
 //! What a person sees while a run goes on. Everything here goes to stderr.
 
+use std::io::Write;
 use std::time::{Duration, Instant};
 
 use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
@@ -12,12 +13,9 @@ pub(crate) fn error(failure: &Failure) {
     line(&format!("error: {failure}"));
 }
 
-/// Prints a line on stderr. Names and reasons in it may come from a peer: what would move the cursor or
-/// colour the terminal is taken out.
-#[expect(clippy::print_stderr, reason = "the one place where the program speaks to people")]
+/// Prints a line on stderr. Who reads it may be gone: that is no reason to panic, and end otherwise than told.
 pub(crate) fn line(text: &str) {
-    let harmless: String = text.chars().filter(|c| *c == '\n' || !c.is_control()).collect();
-    eprintln!("{harmless}");
+    let _ = writeln!(std::io::stderr(), "{text}");
 }
 
 /// One pass over the data as it went.
@@ -28,6 +26,8 @@ struct Epoch {
     rounds: u64,
     losses: Vec<f32>,
     accuracies: Vec<f32>,
+    /// Speed and bytes, in words, once it is over.
+    pace: String,
 }
 
 /// A run's progress: a bar for the epoch, a line for each that is done, and a line for what goes wrong.
@@ -106,7 +106,7 @@ impl Progress {
             }
             Event::Refused { name, reason } if !self.over => {
                 let who = if name.is_empty() { "a peer" } else { name };
-                self.say(&format!("sent {who} away: {reason}"));
+                self.say(&format!("{who} did not get in: {reason}"));
             }
             Event::Late { slot, chunks } => {
                 self.say(&format!("worker {slot} was late: {chunks} chunks dropped so far"));
@@ -118,12 +118,15 @@ impl Progress {
             Event::Diverged { slot, round, reason } => {
                 self.say(&format!("worker {slot}'s replica differs after round {round}: {reason}"));
             }
-            Event::Finished { .. } => {
-                self.over = true;
-                self.close_bar();
-            }
+            Event::Finished { .. } => self.ending(),
             _ => {}
         }
+    }
+
+    /// The run is being ended: that its workers leave is no news any more.
+    pub(crate) fn ending(&mut self) {
+        self.over = true;
+        self.close_bar();
     }
 
     /// Takes the bar away.
@@ -142,6 +145,7 @@ impl Progress {
             rounds,
             losses: Vec::new(),
             accuracies: Vec::new(),
+            pace: String::new(),
         });
         if self.quiet {
             return;
@@ -165,17 +169,14 @@ impl Progress {
         epoch.losses.push(loss.unwrap_or(f32::NAN));
         epoch.accuracies.push(accuracy.unwrap_or(f32::NAN));
         let done = epoch.losses.len() as u64;
+        let pace = || format!("{}  {}", rate(done, epoch.started.elapsed()), self.wire);
         if let Some(bar) = &self.bar {
-            let rate = rate(done, epoch.started.elapsed());
             bar.set_position(done);
-            bar.set_message(format!(
-                "loss {}  accuracy {}  {rate}  {}",
-                number(loss, 3),
-                percent(accuracy.map(f64::from)),
-                self.wire
-            ));
+            let accuracy = percent(accuracy.map(f64::from));
+            bar.set_message(format!("loss {}  accuracy {accuracy}  {}", number(loss, 3), pace()));
         }
         if done == epoch.rounds {
+            epoch.pace = pace();
             self.train_loss = mean(&epoch.losses);
             self.close_bar();
             let epoch = self.epoch.take();
@@ -190,7 +191,7 @@ impl Progress {
     }
 
     /// The line of the epoch that ended with this many rounds committed.
-    fn epoch_line(&mut self, round: u64, test_accuracy: Option<f64>) {
+    pub(crate) fn epoch_line(&mut self, round: u64, test_accuracy: Option<f64>) {
         let number_of_epoch = round.div_ceil(self.stride);
         let Some(at) = self.past.iter().position(|epoch| epoch.number == number_of_epoch) else { return };
         let epoch = self.past.remove(at);
@@ -198,11 +199,12 @@ impl Progress {
             test_accuracy.map(|accuracy| format!("  test {}", percent(Some(accuracy)))).unwrap_or_default();
         let count = self.rounds.div_ceil(self.stride);
         self.say(&format!(
-            "{} {:>width$}/{count}  loss {}  train {}{test}",
+            "{} {:>width$}/{count}  loss {}  train {}{test}  {}",
             self.unit(),
             epoch.number,
             number(mean(&epoch.losses), 3),
             percent(mean(&epoch.accuracies).map(f64::from)),
+            epoch.pace,
             width = count.to_string().len(),
         ));
     }

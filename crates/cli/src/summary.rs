@@ -43,14 +43,15 @@ pub(crate) struct Summary {
 }
 
 /// Bytes of one worker's rounds, up and down: the worker with the most traffic a round, so that nobody's
-/// costs are averaged away. Workers that never voted are left out.
+/// costs are averaged away. Divided by the rounds that it was there for, which it heard of even if its own
+/// ballot came too late; who was there for none is left out.
 pub(crate) fn bytes_per_round(traffic: &[Traffic], workers: &[WorkerRecord]) -> (f64, f64) {
     let per_round = |bytes: fn(&Traffic) -> u64| {
         traffic
             .iter()
             .zip(workers)
-            .filter(|(_, worker)| worker.rounds > 0)
-            .map(|(row, worker)| bytes(row) as f64 / worker.rounds as f64)
+            .filter(|(_, worker)| worker.present > 0)
+            .map(|(row, worker)| bytes(row) as f64 / worker.present as f64)
             .fold(0.0, f64::max)
     };
     (per_round(|row| row.round_up_bytes), per_round(|row| row.round_down_bytes))

@@ -44,7 +44,7 @@ impl Loss {
 /// It holds no parameters: they come with every call, as one flat vector in the order of
 /// [`ModelKind::layout`](crate::ModelKind::layout). Equal arguments give equal bits on one machine, in
 /// every engine of one kind; between types of CPU nothing is promised, and nothing has to be, because replicas
-/// exchange signs of gradients and not gradients.
+/// make the same step, whatever their gradients were.
 ///
 /// Parameters, pixels, loss and gradient may be NaN or infinite, as they are in a run that diverges.
 pub trait Engine {

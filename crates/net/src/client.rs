@@ -119,14 +119,12 @@ impl Link {
     /// Takes in what came before the connection ended. No error if that is the end of the run: its step is
     /// then waiting for the caller.
     fn last_words(&mut self) -> Result<(), ExchangeError> {
-        loop {
+        while !self.voter.is_finished() {
             let frame = self.inbound.blocking_recv().unwrap_or_else(|| Err(ENDED.into()));
             let frame = frame.map_err(|reason| self.lost(&reason))?;
             self.voter.handle(&frame)?;
-            if self.voter.is_finished() {
-                return Ok(());
-            }
         }
+        Ok(())
     }
 
     /// Waits for the next frame.
@@ -185,7 +183,10 @@ impl Exchange for Client {
     }
 
     fn try_next(&mut self) -> Result<Option<Step>, ExchangeError> {
-        while let Ok(frame) = self.link.inbound.try_recv() {
+        // The server hangs up on who has said goodbye: after the end of the run that is no loss.
+        while !self.link.voter.is_finished()
+            && let Ok(frame) = self.link.inbound.try_recv()
+        {
             self.link.receive(frame)?;
         }
         Ok(self.link.voter.poll_step())

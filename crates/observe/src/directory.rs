@@ -23,13 +23,21 @@ impl RunDirectory {
     /// If it holds a run already, or cannot be made.
     pub fn create(path: impl Into<PathBuf>) -> Result<Self, Error> {
         let directory = Self { path: path.into() };
-        for (file, name) in [(directory.events(), "events.jsonl"), (directory.model(), "model.safetensors")] {
-            if file.exists() {
-                return Err(Error::Occupied { path: directory.path, file: name });
-            }
+        let files = [
+            (directory.config(), "config.toml"),
+            (directory.events(), "events.jsonl"),
+            (directory.model(), "model.safetensors"),
+        ];
+        if let Some((_, file)) = files.into_iter().find(|(file, _)| file.exists()) {
+            return Err(Error::Occupied { path: directory.path, file });
         }
         fs::create_dir_all(&directory.path).map_err(Error::io("make", &directory.path))?;
         Ok(directory)
+    }
+
+    /// The directory that another process has made for this run.
+    pub fn made_by_another(path: impl Into<PathBuf>) -> Self {
+        Self { path: path.into() }
     }
 
     /// The directory of a run that has saved a model.
@@ -108,8 +116,10 @@ impl EventLog {
         line.push('\n');
         let length = self.file.metadata().map_or(0, |metadata| metadata.len());
         self.file.write_all(line.as_bytes()).map_err(|error| {
-            // A torn line would make the whole log unreadable. If even that fails, the error is told all the same.
-            let _ = self.file.set_len(length);
+            // A torn line would make the log unreadable. It is cut off only if it is the last thing in the file:
+            // another process may have appended in the meantime. If cutting fails, the error is told all the same.
+            let torn = self.file.metadata().is_ok_and(|now| now.len() < length + line.len() as u64);
+            let _ = torn.then(|| self.file.set_len(length));
             Error::io("write", &self.path)(error)
         })
     }

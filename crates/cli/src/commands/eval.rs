@@ -1,9 +1,8 @@
 //! `signvote eval`: how good a run's model is on data that it was not trained on.
 
-use std::path::Path;
+use std::path::PathBuf;
 
 use serde::Serialize;
-use signvote_election::Round;
 use signvote_learn::{BurnEngine, DataSource, Dataset, Loss, ModelKind, evaluate, load, set_threads};
 use signvote_observe::{RunDirectory, SavedModel, load_model};
 
@@ -28,12 +27,13 @@ pub(crate) fn run(flags: &EvalFlags) -> Result<Exit, Failure> {
     let saved = load_model(&directory.model())?;
     let source: DataSource = match flags.data {
         Some(source) => source,
-        None => noted(&saved, "data", "--data")?.parse()?,
+        None => noted(&saved, "data", "--data")?.parse().map_err(unknown(&directory))?,
     };
     let threads = flags.threads.map_or_else(available_threads, usize::from);
     set_threads(threads)?;
-    let test = load(&source, flags.data_dir.as_deref())?.test;
-    let (_, loss) = evaluate_file(&directory.model(), &test)?;
+    let data_dir = flags.data_dir.clone().or_else(|| configured_data_dir(&directory));
+    let test = load(&source, data_dir.as_deref())?.test;
+    let loss = evaluate_model(&directory, &saved, &test)?;
     let evaluation = Evaluation {
         test_accuracy: loss.accuracy(),
         test_loss: finite(loss.mean_loss),
@@ -59,20 +59,35 @@ pub(crate) fn run(flags: &EvalFlags) -> Result<Exit, Failure> {
     Ok(Exit::Success)
 }
 
-/// Evaluates a model file. Returns the rounds that made it, too.
-pub(crate) fn evaluate_file(path: &Path, test: &Dataset) -> Result<(Round, Loss), Failure> {
-    let saved = load_model(path)?;
-    let kind: ModelKind = noted(&saved, "model", "a model's name")?.parse()?;
+/// Evaluates a model on held-out data.
+pub(crate) fn evaluate_model(
+    directory: &RunDirectory,
+    saved: &SavedModel,
+    test: &Dataset,
+) -> Result<Loss, Failure> {
+    let kind: ModelKind = noted(saved, "model", "a model's name")?.parse().map_err(unknown(directory))?;
     if kind.layout()? != saved.layout {
-        let d = saved.layout.dimension();
-        let message = format!(
-            "{} does not hold a {kind}: its {d} parameters are named or shaped otherwise",
+        let (path, d) = (directory.model(), saved.layout.dimension());
+        let differs = format!(
+            "{} does not hold a {kind}: its {d} parameters have other names or shapes",
             path.display()
         );
-        return Err(Failure::new(Exit::Data, message));
+        return Err(Failure::new(Exit::Data, differs));
     }
-    let loss = evaluate(&mut BurnEngine::new(kind), &saved.x, test)?;
-    Ok((saved.round, loss))
+    Ok(evaluate(&mut BurnEngine::new(kind), &saved.x, test)?)
+}
+
+/// Where a run's own settings say that its data lies.
+fn configured_data_dir(directory: &RunDirectory) -> Option<PathBuf> {
+    let text = std::fs::read_to_string(directory.config()).ok()?;
+    let settings: toml::Table = text.parse().ok()?;
+    settings.get("data-dir")?.as_str().map(PathBuf::from)
+}
+
+/// A name in the model file that this version does not know: the file is at fault, not a flag.
+fn unknown(directory: &RunDirectory) -> impl Fn(signvote_learn::Error) -> Failure {
+    let path = directory.model();
+    move |error| Failure::new(Exit::Data, format!("{}: {error}", path.display()))
 }
 
 /// A loss as JSON has it.

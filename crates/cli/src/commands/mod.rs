@@ -17,6 +17,15 @@ fn print(text: &str) {
     let _ = writeln!(std::io::stdout(), "{}", text.trim_end());
 }
 
+/// Where the model of a run that was ended early is, if there is one.
+fn model_so_far(directory: &RunDirectory) -> String {
+    if directory.model().exists() {
+        format!("the model so far is in {}", directory.path().display())
+    } else {
+        "there is no model yet".into()
+    }
+}
+
 /// The directory that was asked for, or the first free one of runs/1, runs/2, ….
 fn run_directory(asked: Option<&Path>) -> Result<RunDirectory, Failure> {
     if let Some(path) = asked {
@@ -38,16 +47,13 @@ fn run_directory(asked: Option<&Path>) -> Result<RunDirectory, Failure> {
     Err(Failure::new(Exit::Files, "every name under runs/ is taken; pass --run-dir"))
 }
 
-/// Writes `config.toml`, unless the run has one: `train` writes it before it starts a server.
+/// Writes `config.toml`: the settings of the run, in the words of the command line.
 fn write_config(
     directory: &RunDirectory,
     flags: &impl serde::Serialize,
     command: &str,
 ) -> Result<(), Failure> {
     let path = directory.config();
-    if path.exists() {
-        return Ok(());
-    }
     let settings =
         toml::to_string(flags).map_err(|error| Failure::internal("cannot write the settings", &error))?;
     let text = format!("# signvote {command} --config THIS_FILE does the same again.\n{settings}");

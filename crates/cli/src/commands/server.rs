@@ -1,14 +1,16 @@
 //! `signvote server`: an election and its run directory.
 
+use std::cell::Cell;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::ops::ControlFlow;
+use std::rc::Rc;
 
 use signvote_election::{Event, Round, RunId, Server, Traffic, decision};
 use signvote_net::{Observer, Serve, listen, serve};
 use signvote_observe::{EventLog, RunDirectory, save_model};
 
-use super::{print, run_directory, write_config};
+use super::{model_so_far, print, run_directory, write_config};
 use crate::exit::{Exit, Failure};
 use crate::flags::{Aggregate, ServerFlags};
 use crate::processes::{runtime, told_to_stop};
@@ -25,19 +27,30 @@ pub(crate) fn run(flags: &ServerFlags) -> Result<Exit, Failure> {
     let quorum = config.quorum;
     let election = Server::new(config)?;
     runtime()?.block_on(async {
+        let told = told_to_stop(flags.lifeline);
         let listener = listen(address, flags.insecure).await?;
         let local = listener.local_addr().map_err(|error| Failure::internal("no local address", &error))?;
-        let directory = run_directory(flags.run_dir.as_deref())?;
-        write_config(&directory, flags, "server")?;
+        let directory = match &flags.run_dir {
+            // Whoever started this process has made the directory and keeps the settings there.
+            Some(path) if flags.lifeline => RunDirectory::made_by_another(path),
+            path => {
+                let directory = run_directory(path.as_deref())?;
+                write_config(&directory, flags, "server")?;
+                directory
+            }
+        };
+        // Never to be saved before the end, it has only one part.
+        let part = if flags.save_every == 0 { flags.rounds } else { flags.save_every };
         let mut recorder = Recorder {
             log: directory.event_log()?,
             directory,
             save_every: flags.save_every,
             saved: None,
             print_events: flags.print_events,
-            progress: Progress::new(flags.quiet || flags.print_events, flags.save_every, flags.rounds, false),
+            progress: Progress::new(flags.quiet || flags.print_events, part, flags.rounds, false),
             traffic: Vec::new(),
             finished: None,
+            stopped: Rc::default(),
             failure: None,
         };
         let listening = Event::Listening {
@@ -55,17 +68,16 @@ pub(crate) fn run(flags: &ServerFlags) -> Result<Exit, Failure> {
             recorder.directory.path().display()
         ));
         recorder.progress.say(&rules(flags.rules.aggregate, quorum, usize::from(terms.workers)));
-        let recorded = recorder.record(&listening);
-        recorder.note(recorded);
+        recorder.record(&listening)?;
         let options = Serve { traffic_every: TRAFFIC_EVERY, workers: terms.workers };
-        let mut stopped = false;
+        let stopped = Rc::clone(&recorder.stopped);
         let stop = async {
-            let reason = told_to_stop(flags.lifeline).await;
-            stopped = true;
+            let reason = told.await;
+            stopped.set(true);
             reason
         };
         serve(listener, election, options, &mut recorder, stop).await;
-        recorder.finish(stopped, flags.quiet)
+        recorder.finish(flags.quiet)
     })
 }
 
@@ -76,10 +88,14 @@ pub(crate) fn rules(aggregate: Aggregate, quorum: usize, workers: usize) -> Stri
             "a round needs {quorum} of {workers} gradients; a mean has no defence: one liar can ruin it"
         );
     }
+    /// An example between a coin and certainty.
+    const RIGHT: f64 = 0.7;
     let (least, most) = (decision::tolerated_liars(quorum), decision::tolerated_liars(workers));
+    let percent = 100.0 * decision::colluders_that_break(RIGHT);
     format!(
         "a round needs {quorum} of {workers} ballots: with all {workers}, up to {most} blind liars are outvoted, \
-         with {quorum}, up to {least}; liars who know the others' votes need fewer"
+         with {quorum}, up to {least}; colluders who know the votes break it from {percent:.0}% on \
+         where honest votes are right with probability {RIGHT}"
     )
 }
 
@@ -109,6 +125,8 @@ struct Recorder {
     progress: Progress,
     traffic: Vec<Traffic>,
     finished: Option<Event>,
+    /// Whether somebody has told this process to stop.
+    stopped: Rc<Cell<bool>>,
     failure: Option<Failure>,
 }
 
@@ -119,6 +137,9 @@ impl Recorder {
             let json = serde_json::to_string(event)
                 .map_err(|error| Failure::internal("cannot write an event", &error))?;
             print(&json);
+        }
+        if self.stopped.get() {
+            self.progress.ending();
         }
         self.progress.event(event);
         Ok(())
@@ -159,14 +180,20 @@ impl Recorder {
         }
     }
 
-    fn finish(self, stopped: bool, quiet: bool) -> Result<Exit, Failure> {
+    fn finish(self, quiet: bool) -> Result<Exit, Failure> {
         if let Some(failure) = self.failure {
             return Err(failure);
         }
         if let (Some(finished), false, false) = (&self.finished, quiet, self.print_events) {
             print(&server_table(finished, &self.traffic));
         }
-        Ok(if stopped { Exit::Interrupted } else { Exit::Success })
+        match self.finished {
+            Some(Event::Finished { round, reason, .. }) if self.stopped.get() => {
+                let model = model_so_far(&self.directory);
+                Err(Failure::new(Exit::Interrupted, format!("{reason} after {round} rounds; {model}")))
+            }
+            _ => Ok(Exit::Success),
+        }
     }
 }
 

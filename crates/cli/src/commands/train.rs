@@ -4,20 +4,19 @@
 //! that a person would give them, and they speak over TCP. What this process adds is to watch them, to
 //! evaluate the model after every epoch, and to end them all when one thing or another goes wrong.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::fmt;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use signvote_election::{Event, Round, Traffic, WorkerRecord};
 use signvote_learn::{Dataset, Loss, load, rounds_per_epoch, set_threads};
-use signvote_observe::RunDirectory;
+use signvote_observe::{RunDirectory, SavedModel, load_model};
 use tokio::sync::mpsc;
 
-use super::eval::{evaluate_file, finite};
+use super::eval::{evaluate_model, finite};
 use super::server::rules;
-use super::{print, run_directory, write_config};
+use super::{model_so_far, print, run_directory, write_config};
 use crate::exit::{Exit, Failure};
 use crate::flags::{ServerFlags, TrainFlags, WorkerFlags, to_words};
 use crate::processes::{News, Process, runtime, told_to_stop};
@@ -26,9 +25,12 @@ use crate::summary::{Summary, bytes_per_round};
 
 /// How long processes may take to end once they have been asked to.
 const PATIENCE: Duration = Duration::from_secs(15);
+/// Models that may wait for their evaluation.
+const MODELS_WAITING: usize = 3;
 
 pub(crate) fn run(flags: &TrainFlags) -> Result<Exit, Failure> {
     let rules = &flags.rules;
+    flags.learn.check()?;
     if flags.adversaries > rules.workers {
         let message = format!("--adversaries {} of only {} workers", flags.adversaries, rules.workers);
         return Err(Failure::usage(message));
@@ -50,6 +52,7 @@ pub(crate) fn run(flags: &TrainFlags) -> Result<Exit, Failure> {
     let per_epoch = rounds_per_epoch(samples, usize::from(rules.workers), rules.batch as usize);
     let rounds = per_epoch
         .checked_mul(flags.epochs)
+        .filter(|&rounds| i64::try_from(rounds).is_ok())
         .ok_or_else(|| Failure::usage(format!("--epochs {} is too many", flags.epochs)))?;
     // The server checks its rules again; here it is for the sake of one clear line before anything is started.
     signvote_election::Server::new(rules.config(rounds, signvote_election::RunId::default())?)?;
@@ -66,11 +69,16 @@ pub(crate) fn run(flags: &TrainFlags) -> Result<Exit, Failure> {
             progress: Progress::new(flags.quiet, per_epoch, rounds, true),
             processes: HashMap::new(),
             last_words: HashMap::new(),
+            named_error: HashSet::new(),
+            saved: VecDeque::new(),
+            evaluating: false,
             facts: Facts::default(),
         };
-        let outcome = run.go().await;
-        run.progress.close_bar();
-        outcome
+        let (sender, mut news) = mpsc::unbounded_channel();
+        let outcome = run.go(&sender, &mut news).await;
+        // However it went, nothing is left running, and the server has saved what it could.
+        let cause = run.end_all(&mut news).await;
+        outcome.map_err(|failure| cause.unwrap_or(failure))
     })
 }
 
@@ -124,17 +132,23 @@ struct Run<'a> {
     processes: HashMap<Name, Process>,
     /// The last line that each said on stderr.
     last_words: HashMap<Name, String>,
+    /// Those whose last words are an error that they named.
+    named_error: HashSet<Name>,
+    /// Models that wait to be evaluated, oldest first.
+    saved: VecDeque<SavedModel>,
+    evaluating: bool,
     facts: Facts,
 }
 
+type Sender = mpsc::UnboundedSender<(Name, News)>;
+type Receiver = mpsc::UnboundedReceiver<(Name, News)>;
+
 impl Run<'_> {
-    async fn go(&mut self) -> Result<Exit, Failure> {
-        let (sender, mut news) = mpsc::unbounded_channel();
+    async fn go(&mut self, sender: &Sender, news: &mut Receiver) -> Result<Exit, Failure> {
         let (evaluations, mut evaluated) = mpsc::unbounded_channel();
-        let mut evaluating = 0_u32;
         let mut stop = std::pin::pin!(told_to_stop(false));
         let words = self.server_words()?;
-        self.processes.insert(Name::Server, Process::start(&words, Name::Server, &sender)?);
+        self.processes.insert(Name::Server, Process::start(&words, Name::Server, sender)?);
         loop {
             tokio::select! {
                 Some((name, what)) = news.recv() => match what {
@@ -143,39 +157,36 @@ impl Run<'_> {
                         match event {
                             Event::Listening { address, quorum, .. } => {
                                 self.say_rules(quorum);
-                                self.start_workers(&address, &sender)?;
+                                self.start_workers(&address, sender)?;
                             }
-                            Event::Saved { path, .. } => {
-                                evaluating += 1;
-                                self.evaluate(path.into(), evaluations.clone());
+                            Event::Saved { .. } => {
+                                // Read now: the next epoch's model will take the file's place.
+                                self.saved.push_back(load_model(&self.directory.model())?);
+                                self.evaluate_next(&evaluations);
                             }
                             _ => {}
                         }
                     }
-                    News::Err(line) => {
-                        let line = line.strip_prefix("error: ").unwrap_or(&line).to_owned();
-                        self.last_words.insert(name, line);
-                    }
+                    News::Err(line) => self.heard(name, &line),
                     News::Ended(code) => {
                         self.processes.remove(&name);
                         if let Some(failure) = self.ended(name, code) {
-                            self.end_all(&mut news).await;
                             return Err(failure);
                         }
                     }
                 },
                 Some(outcome) = evaluated.recv() => {
-                    evaluating -= 1;
+                    self.evaluating = false;
                     let (round, loss) = outcome?;
                     self.evaluation(round, loss)?;
+                    self.evaluate_next(&evaluations);
                 }
                 reason = &mut stop => {
-                    self.progress.close_bar();
-                    self.end_all(&mut news).await;
+                    self.end_all(news).await.map_or(Ok(()), Err)?;
                     return Err(self.interrupted(&reason));
                 }
             }
-            if self.processes.is_empty() && evaluating == 0 {
+            if self.processes.is_empty() && !self.evaluating {
                 return self.result();
             }
         }
@@ -196,16 +207,12 @@ impl Run<'_> {
         };
         let mut words = vec!["server".to_owned()];
         words.extend(to_words(&server)?);
-        words.extend(["--run-dir".to_owned(), self.directory.path().display().to_string()]);
+        words.push(format!("--run-dir={}", self.directory.path().display()));
         words.push("--print-events".to_owned());
         Ok(words)
     }
 
-    fn start_workers(
-        &mut self,
-        address: &str,
-        news: &mpsc::UnboundedSender<(Name, News)>,
-    ) -> Result<(), Failure> {
+    fn start_workers(&mut self, address: &str, news: &Sender) -> Result<(), Failure> {
         for number in 1..=self.flags.rules.workers {
             let mut attack = self.flags.attack.clone();
             attack.attack = (number <= self.flags.adversaries)
@@ -284,11 +291,24 @@ impl Run<'_> {
         Ok(Some(event))
     }
 
-    fn evaluate(&self, path: PathBuf, done: mpsc::UnboundedSender<Result<(Round, Loss), Failure>>) {
-        let test = Arc::clone(&self.test);
+    /// Evaluates the oldest model that waits, one at a time: evaluation must not crowd out the training. If it
+    /// falls far behind, epochs go without.
+    fn evaluate_next(&mut self, done: &mpsc::UnboundedSender<Result<(Round, Loss), Failure>>) {
+        while self.saved.len() > MODELS_WAITING {
+            if let Some(skipped) = self.saved.pop_front() {
+                self.progress.epoch_line(skipped.round.0, None);
+            }
+        }
+        if self.evaluating {
+            return;
+        }
+        let Some(model) = self.saved.pop_front() else { return };
+        self.evaluating = true;
+        let (test, directory, done) = (Arc::clone(&self.test), self.directory.clone(), done.clone());
         tokio::task::spawn_blocking(move || {
+            let outcome = evaluate_model(&directory, &model, &test).map(|loss| (model.round, loss));
             // Nobody listens any more once the run has failed.
-            let _ = done.send(evaluate_file(&path, &test));
+            let _ = done.send(outcome);
         });
     }
 
@@ -340,8 +360,24 @@ impl Run<'_> {
         Some(Failure::new(exit, message))
     }
 
+    /// Remembers what a process says on stderr: its error if it names one, else its last line.
+    fn heard(&mut self, name: Name, line: &str) {
+        match line.strip_prefix("error: ") {
+            Some(error) => {
+                self.last_words.insert(name, error.to_owned());
+                self.named_error.insert(name);
+            }
+            None if !self.named_error.contains(&name) => {
+                self.last_words.insert(name, line.to_owned());
+            }
+            None => {}
+        }
+    }
+
     /// Ends every process in order: the server saves what is committed, then the workers hear that it is over.
-    async fn end_all(&mut self, news: &mut mpsc::UnboundedReceiver<(Name, News)>) {
+    /// Returns how the server failed, if it did so by itself.
+    async fn end_all(&mut self, news: &mut Receiver) -> Option<Failure> {
+        self.progress.ending();
         if let Some(server) = self.processes.get_mut(&Name::Server) {
             server.ask_to_stop();
         } else {
@@ -349,11 +385,14 @@ impl Run<'_> {
         }
         let deadline = tokio::time::Instant::now() + PATIENCE;
         let mut killed = false;
+        let mut failure = None;
         while !self.processes.is_empty() {
             match tokio::time::timeout_at(deadline, news.recv()).await {
-                Ok(Some((name, News::Ended(_)))) => {
+                Ok(Some((name, News::Ended(code)))) => {
                     self.processes.remove(&name);
                     if name == Name::Server {
+                        let as_asked = killed || code == Some(Exit::Interrupted as i32);
+                        failure = if as_asked { None } else { self.ended(name, code) };
                         self.processes.values_mut().for_each(Process::ask_to_stop);
                     }
                 }
@@ -361,9 +400,9 @@ impl Run<'_> {
                     // Only what the server has committed matters now.
                     let _ = self.event(&line);
                 }
-                Ok(Some(_)) => {}
-                Ok(None) => return,
-                Err(_) if killed => return,
+                Ok(Some((name, News::Err(line)))) => self.heard(name, &line),
+                Ok(None) => break,
+                Err(_) if killed => break,
                 Err(_) => {
                     killed = true;
                     self.processes.values().for_each(Process::kill);
@@ -371,16 +410,12 @@ impl Run<'_> {
                 }
             }
         }
+        failure
     }
 
     fn interrupted(&self, reason: &str) -> Failure {
         let round = self.facts.committed;
-        let saved = self.directory.model().exists();
-        let model = if saved {
-            format!("the model so far is in {}", self.directory.path().display())
-        } else {
-            "there is no model yet".into()
-        };
+        let model = model_so_far(&self.directory);
         Failure::new(Exit::Interrupted, format!("{reason} after {round} rounds; {model}"))
     }
 

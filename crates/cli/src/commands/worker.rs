@@ -9,13 +9,17 @@ use signvote_learn::{BurnEngine, Engine, Outgoing, Trainer, load, set_threads};
 use signvote_net::{Client, Connect};
 
 use crate::exit::{Exit, Failure};
-use crate::flags::WorkerFlags;
+use crate::flags::{LONGEST, WorkerFlags};
 use crate::processes::exit_when_told;
 use crate::progress;
 
 pub(crate) fn run(flags: &WorkerFlags) -> Result<Exit, Failure> {
-    let patience = Duration::try_from_secs_f64(flags.patience)
-        .map_err(|_| Failure::usage(format!("--patience is a time, got {}", flags.patience)))?;
+    let patience =
+        Duration::try_from_secs_f64(flags.patience)
+            .ok()
+            .filter(|patience| *patience <= LONGEST)
+            .ok_or_else(|| Failure::usage(format!("--patience is 0 to 30 days, got {} s", flags.patience)))?;
+    flags.learn.check()?;
     let attack = flags.attack.attack()?;
     exit_when_told(flags.lifeline)?;
     set_threads(usize::from(flags.learn.threads))?;
@@ -33,7 +37,13 @@ pub(crate) fn run(flags: &WorkerFlags) -> Result<Exit, Failure> {
     };
     let mut client = Client::connect(&connect, greeting, |terms| model.initial(terms.seed))?;
     let terms = client.terms().clone();
-    let partition = terms.settings.value("partition").unwrap_or_default().parse()?;
+    let partition = terms.settings.value("partition").unwrap_or("unnamed").parse();
+    let partition = partition.map_err(|error: signvote_learn::Error| {
+        Failure::new(
+            Exit::Refused,
+            format!("this worker does not know how the run shares its data out: {error}"),
+        )
+    })?;
     let slot = client.slot();
     let bar = bar(flags.quiet, terms.rounds);
     if !flags.quiet {
@@ -69,13 +79,13 @@ fn settings(flags: &WorkerFlags) -> Result<Settings, Failure> {
 fn lie(attack: Attack, seed: u64, slot: Slot) -> impl FnMut(Outgoing<'_>) {
     move |outgoing| match outgoing {
         Outgoing::Ballot { round, coordinates, signs, abstain } => {
-            // Every chunk of a round draws from a stream of its own.
-            let seed = seed ^ (coordinates.start as u64).rotate_left(32);
-            let draw = Draw { seed, round: round.0, slot: slot.number() };
+            let first_coordinate = coordinates.start as u64;
+            let draw = Draw { seed, round: round.0, slot: slot.number(), first_coordinate };
             attack.on_ballot(signs, abstain, coordinates.len(), draw);
         }
         Outgoing::Gradient { round, gradient } => {
-            attack.on_gradient(gradient, Draw { seed, round: round.0, slot: slot.number() });
+            let draw = Draw { seed, round: round.0, slot: slot.number(), first_coordinate: 0 };
+            attack.on_gradient(gradient, draw);
         }
     }
 }

@@ -197,8 +197,12 @@ impl Server {
     /// The time of [`Self::next_timeout`] has come.
     pub fn handle_timeout(&mut self, now: Duration) {
         let overdue = |peer: &Peer| peer.until.is_some_and(|until| until <= now);
-        let mute: Vec<_> =
-            self.peers.iter().filter(|(_, peer)| overdue(peer)).map(|(&id, peer)| (id, peer.state.slot())).collect();
+        let mute: Vec<_> = self
+            .peers
+            .iter()
+            .filter(|(_, peer)| overdue(peer))
+            .map(|(&id, peer)| (id, peer.state.slot()))
+            .collect();
         for (peer, slot) in mute {
             let reason = match slot {
                 None => format!("it did not say within {:?} who it is", self.config.greeting_timeout),

@@ -1,0 +1,87 @@
+//! A disk that is full: one line that names the file, a code, and no file that is half there.
+#![cfg(target_os = "linux")]
+
+mod common;
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use common::{directory, names, run};
+
+/// A file system of a few kilobytes, for as long as this lives.
+struct SmallDisk(PathBuf);
+
+impl SmallDisk {
+    /// `None` if this user may not mount one.
+    fn mount(path: &Path, kilobytes: u32) -> Option<Self> {
+        std::fs::create_dir(path).expect("a directory");
+        let size = format!("size={kilobytes}k");
+        let mut command = Command::new("mount");
+        command.args(["-t", "tmpfs", "-o", &size, "none"]).arg(path);
+        let mounted = command.output().is_ok_and(|output| output.status.success());
+        mounted.then(|| Self(path.to_owned()))
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}
+
+#[expect(clippy::print_stdout, reason = "who reads the log of the tests should know what they did not try")]
+fn skipped() {
+    println!("skipped: mounting a small file system takes more rights than this user has");
+}
+
+/// Runs `test` in a directory with a small disk in it, named `disk`; does nothing where none can be mounted.
+fn with_small_disk(kilobytes: u32, test: impl Fn(&Path)) {
+    let (_guard, here) = directory();
+    let Some(_disk) = SmallDisk::mount(&here.join("disk"), kilobytes) else {
+        return skipped();
+    };
+    test(&here);
+}
+
+#[test]
+fn a_model_that_does_not_fit_is_not_there_and_the_line_names_it() {
+    // Room for settings and events, but not for 814,120 bytes of parameters.
+    with_small_disk(256, |here| {
+        let ended = run(here, "train --epochs 2 --workers 3 --batch 128 --run-dir disk/run");
+        ended.failed(8, &["disk/run/model.safetensors", "space"]);
+        assert_eq!(names(&here.join("disk/run")), ["config.toml", "events.jsonl"]);
+    });
+}
+
+#[test]
+fn the_model_before_the_one_that_does_not_fit_stays_whole() {
+    // Room for one model, but not for the next one beside it.
+    with_small_disk(1200, |here| {
+        run(here, "train --epochs 2 --workers 3 --batch 128 --run-dir disk/run")
+            .failed(8, &["disk/run/model.safetensors", "space"]);
+        assert_eq!(names(&here.join("disk/run")), ["config.toml", "events.jsonl", "model.safetensors"]);
+        assert_eq!(run(here, "eval disk/run --json").succeeded().json()["rounds"], 26);
+    });
+}
+
+#[test]
+fn a_log_that_cannot_be_written_ends_the_run_with_whole_lines() {
+    // A thousand rounds of some 200 bytes each, and no model before they are over.
+    with_small_disk(64, |here| {
+        run(here, "train --epochs 1 --workers 1 --batch 10 --run-dir disk/run")
+            .failed(8, &["disk/run/events.jsonl", "space"]);
+        let log = common::log(&here.join("disk/run"));
+        assert!(log.len() > 100, "{} whole lines", log.len());
+        assert_eq!(names(&here.join("disk/run")), ["config.toml", "events.jsonl"]);
+    });
+}
+
+#[test]
+fn a_full_disk_is_named_before_anything_starts() {
+    with_small_disk(16, |here| {
+        let fill = vec![0; 64 * 1024];
+        // It takes what there is room for.
+        let _ = std::fs::write(here.join("disk/fill"), fill);
+        run(here, "train --run-dir disk/run").failed_at_once(8, &["disk/run", "space"]);
+    });
+}
