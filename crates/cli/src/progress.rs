@@ -87,6 +87,7 @@ impl Progress {
                     "{workers} workers are there, {} coordinates each",
                     grouped(*dimension as u64)
                 ));
+                self.dense_bytes_per_round = 2 * 4 * *dimension as u64 * *workers as u64;
                 self.open_epoch(0);
             }
             Event::Committed { round, loss, accuracy, .. } => self.committed(round.0, *loss, *accuracy),
