@@ -1,15 +1,11 @@
 //! What can be typed.
 
 use std::path::PathBuf;
-use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use serde::Serialize;
 use signvote_byzantine::Attack;
-use signvote_election::{
-    AggregateKind, Config, Optimizer, RunId, Schedule, Settings, Shape, Terms, TiePolicy,
-};
-use signvote_kernels::AbstainOn;
+use signvote_election::{RunId, TiePolicy};
 use signvote_learn::{DataSource, ModelKind, Partition};
 
 use crate::exit::Failure;
@@ -427,146 +423,6 @@ const LARGEST: u64 = i64::MAX as u64;
 fn count() -> clap::builder::RangedU64ValueParser {
     clap::value_parser!(u64).range(..=LARGEST)
 }
-
-impl RuleFlags {
-    /// The fewest ballots that decide: as told, else more than half of the workers.
-    pub(crate) fn quorum(&self) -> u16 {
-        self.quorum.unwrap_or(self.workers / 2 + 1)
-    }
-
-    /// η before any schedule: as told, else what suits the aggregate (measured on the embedded data).
-    pub(crate) fn eta(&self) -> f64 {
-        self.eta.unwrap_or(match (self.aggregate, self.optimizer) {
-            (Aggregate::Mean, OptimizerName::Sgd) => 0.05,
-            _ => 1e-3,
-        })
-    }
-
-    /// Refuses what no run can have. The election checks its configuration too, but cannot name the flags.
-    fn check(&self) -> Result<(), Failure> {
-        let wrong = |flag: &str, wants: &str, got: &dyn std::fmt::Display| {
-            Err(Failure::usage(format!("--{flag} must be {wants}, got {got}")))
-        };
-        let (eta, workers, quorum) = (self.eta(), self.workers, self.quorum());
-        if !(eta > 0.0 && eta.is_finite()) {
-            return wrong("eta", "a positive number", &eta);
-        }
-        for (flag, value) in [("beta", self.beta), ("beta2", self.beta2)] {
-            if !(0.0..1.0).contains(&value) {
-                return wrong(flag, "at least 0 and below 1", &value);
-            }
-        }
-        if !(self.weight_decay >= 0.0 && self.weight_decay.is_finite()) {
-            return wrong("weight-decay", "a number of at least 0", &self.weight_decay);
-        }
-        if self.step_every == 0 {
-            return wrong("step-every", "at least 1 round", &self.step_every);
-        }
-        if !(self.step_factor > 0.0 && self.step_factor <= 1.0) {
-            return wrong("step-factor", "above 0 and at most 1", &self.step_factor);
-        }
-        if quorum == 0 || quorum > workers {
-            return wrong("quorum", &format!("1 to {workers}, the number of workers"), &quorum);
-        }
-        if self.min_voters > u32::from(workers) {
-            return wrong(
-                "min-voters",
-                &format!("at most {workers}, the number of workers"),
-                &self.min_voters,
-            );
-        }
-        let votes_only = self.tie != TiePolicy::default()
-            || self.min_voters != 1
-            || !matches!(self.abstain_on, AbstainName::Momentum);
-        match self.aggregate {
-            Aggregate::Vote if self.optimizer != OptimizerName::Sgd => {
-                return Err(Failure::usage("--optimizer goes with --aggregate mean: a vote needs none"));
-            }
-            Aggregate::Mean if votes_only => {
-                let flags = "--tie, --min-voters and --abstain-on";
-                return Err(Failure::usage(format!("{flags} go with --aggregate vote: a mean has no ties")));
-            }
-            _ => {}
-        }
-        if self.chunk == 0 || self.chunk > 65_536 || !self.chunk.is_multiple_of(64) {
-            return wrong("chunk", "a multiple of 64 up to 65536", &self.chunk);
-        }
-        Ok(())
-    }
-
-    /// The server's configuration for a run of so many rounds.
-    pub(crate) fn config(&self, rounds: u64, run: RunId) -> Result<Config, Failure> {
-        self.check()?;
-        let shape = match self.schedule {
-            ScheduleName::Constant => Shape::Constant,
-            ScheduleName::Step => Shape::Step { every: self.step_every, factor: self.step_factor },
-            ScheduleName::Cosine => Shape::Cosine,
-        };
-        let schedule = Schedule::new(self.eta(), self.warmup, rounds, shape)?;
-        let deadline = match self.deadline {
-            None => None,
-            Some(seconds) => Some(
-                Duration::try_from_secs_f64(seconds)
-                    .ok()
-                    .filter(|deadline| !deadline.is_zero() && *deadline <= LONGEST)
-                    .ok_or_else(|| {
-                        Failure::usage(format!("--deadline is above 0 and at most 30 days, got {seconds} s"))
-                    })?,
-            ),
-        };
-        let mut settings = Settings::default();
-        settings.insert("partition", self.partition.to_string())?;
-        let terms = Terms {
-            run,
-            workers: self.workers,
-            batch: self.batch,
-            seed: self.seed,
-            rounds,
-            aggregate: match self.aggregate {
-                Aggregate::Vote => AggregateKind::Vote,
-                Aggregate::Mean => AggregateKind::Mean,
-            },
-            beta: self.beta,
-            abstain_on: match self.abstain_on {
-                AbstainName::Momentum => AbstainOn::Momentum,
-                AbstainName::Gradient => AbstainOn::Gradient,
-            },
-            chunk_coordinates: self.chunk,
-            digest_every: self.digest_every,
-            max_non_finite: self.max_non_finite,
-            settings,
-        };
-        Ok(Config {
-            terms,
-            tie: self.tie,
-            min_voters: self.min_voters,
-            optimizer: match self.optimizer {
-                OptimizerName::Sgd => Optimizer::Sgd { momentum: self.beta },
-                OptimizerName::Adam => Optimizer::Adam { beta1: self.beta, beta2: self.beta2, epsilon: 1e-8 },
-            },
-            quorum: usize::from(self.quorum()),
-            deadline,
-            schedule,
-            weight_decay: self.weight_decay,
-            max_dimension: MAX_DIMENSION,
-            greeting_timeout: GREETING_TIMEOUT,
-            joining_timeout: JOINING_TIMEOUT,
-            farewell_timeout: FAREWELL_TIMEOUT,
-            initial: None,
-        })
-    }
-}
-
-/// Longest time that a flag may name: 30 days.
-pub(crate) const LONGEST: Duration = Duration::from_secs(30 * 24 * 3600);
-/// Most coordinates that a first worker may bring: 2³⁰, 4 GiB of parameters.
-const MAX_DIMENSION: usize = 1 << 30;
-/// How long a peer may take to say who it is.
-const GREETING_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long a peer with a place may take to make its parameters, or for the next piece of them.
-const JOINING_TIMEOUT: Duration = Duration::from_secs(120);
-/// How long the server waits at the end for the last digests.
-const FAREWELL_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The flags as `--name=value` words, for a process that is to have the same.
 pub(crate) fn to_words(flags: &impl Serialize) -> Result<Vec<String>, Failure> {

@@ -10,6 +10,7 @@ mod flags;
 mod layers;
 mod processes;
 mod progress;
+mod rules;
 mod summary;
 
 use std::process::ExitCode;

@@ -9,9 +9,10 @@ use signvote_learn::{BurnEngine, Engine, Outgoing, Trainer, load, set_threads};
 use signvote_net::{Client, Connect};
 
 use crate::exit::{Exit, Failure};
-use crate::flags::{LONGEST, WorkerFlags};
+use crate::flags::WorkerFlags;
 use crate::processes::exit_when_told;
 use crate::progress;
+use crate::rules::LONGEST;
 
 pub(crate) fn run(flags: &WorkerFlags) -> Result<Exit, Failure> {
     let patience =
