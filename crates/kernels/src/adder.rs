@@ -44,7 +44,7 @@ impl Room {
 }
 
 /// Binary digits of a number.
-fn digits(number: usize) -> usize {
+pub(crate) fn digits(number: usize) -> usize {
     (usize::BITS - number.leading_zeros()) as usize
 }
 
@@ -69,7 +69,20 @@ pub(crate) struct Counter<'a> {
     counted: usize,
 }
 
-impl Counter<'_> {
+impl<'a> Counter<'a> {
+    /// A counter that goes on where it was left: over planes of `tile` words that already hold the sums of
+    /// `counted` sources.
+    pub(crate) fn resume(planes: &'a mut [u64], tile: usize, counted: usize) -> Counter<'a> {
+        // SAFETY: the same memory, and a counter writes only what is initialised.
+        let planes = unsafe { std::slice::from_raw_parts_mut(planes.as_mut_ptr().cast(), planes.len()) };
+        Counter { planes, tile, used: digits(counted), counted }
+    }
+
+    /// Sources added so far.
+    pub(crate) fn counted(&self) -> usize {
+        self.counted
+    }
+
     /// The most words that it counts at a time.
     pub(crate) fn tile(&self) -> usize {
         self.tile
@@ -98,13 +111,13 @@ impl Counter<'_> {
         unsafe { V::load(self.planes.as_ptr().add(plane * self.tile + at).cast()) }
     }
 
-    /// How many of `left` sources the next group takes. Groups of this size never have more planes than the
-    /// counters.
+    /// How many of `left` sources the next group takes. Its sum never has more planes than are in use, which
+    /// matters to counters that began with a small group and were given many sources later.
     pub(crate) fn group(&self, left: usize) -> usize {
         let whole = left.min(GROUP);
         match self.counted {
             0 => (1 << (whole + 1).ilog2().min(4)) - 1,
-            _ => 1 << whole.ilog2(),
+            _ => 1 << usize::min(whole.ilog2() as usize, self.used),
         }
     }
 
@@ -149,7 +162,9 @@ impl Counter<'_> {
         len: usize,
     ) {
         debug_assert!(
-            sources.len() == (1 << K) - usize::from(!CARRY) && (before > 0) == CARRY && K <= self.used
+            sources.len() == (1 << K) - usize::from(!CARRY)
+                && (before > 0) == CARRY
+                && (K <= before || !CARRY)
         );
         let vectors = len - len % A::Bits::WORDS;
         let mut at = 0;

@@ -62,10 +62,10 @@ pub struct Decided {
 }
 
 /// A line of the cache.
-const LINE_BYTES: usize = 64;
+pub(crate) const LINE_BYTES: usize = 64;
 
-/// The most ballots that [`decide`] takes.
-const MAX_BALLOTS: usize = 65_535;
+/// The most ballots of one verdict.
+pub(crate) const MAX_BALLOTS: usize = 65_535;
 
 /// The majority of all ballots, coordinate by coordinate.
 ///
@@ -163,6 +163,9 @@ fn lead(plane: &[u64], tile: usize) -> usize {
     }
 }
 
+/// The plane of a tile without abstentions.
+pub(crate) static NONE: [u64; TILE_WORDS] = [0; TILE_WORDS];
+
 /// Counts the negative votes and, unless there are none in this tile, the abstentions.
 ///
 /// # Safety
@@ -177,8 +180,6 @@ unsafe fn count<A: Arch>(
     negatives: &mut Counter<'_>,
     abstentions: &mut Counter<'_>,
 ) {
-    static NONE: [u64; TILE_WORDS] = [0; TILE_WORDS];
-
     negatives.clear();
     abstentions.clear();
     let tile = first..first + len;
@@ -222,7 +223,7 @@ unsafe fn count<A: Arch>(
 /// Whether any bit is set. Without an early end, so that the compiler makes vectors of it: the plane is read
 /// anyway.
 #[inline(always)]
-fn any(plane: &[u64]) -> bool {
+pub(crate) fn any(plane: &[u64]) -> bool {
     let mut bits = 0;
     for word in plane {
         bits |= word;
@@ -231,19 +232,19 @@ fn any(plane: &[u64]) -> bool {
 }
 
 /// What makes counts a verdict.
-struct Rule {
-    voters: usize,
+pub(crate) struct Rule {
+    pub(crate) voters: usize,
     /// At least 1.
-    min_voters: usize,
-    tie: Tie,
+    pub(crate) min_voters: usize,
+    pub(crate) tie: Tie,
 }
 
 /// The counts over one tile, whose first word is word `first` of the range.
-struct Tile<'a> {
-    rule: &'a Rule,
-    first: usize,
-    negatives: &'a Counter<'a>,
-    abstentions: &'a Counter<'a>,
+pub(crate) struct Tile<'a> {
+    pub(crate) rule: &'a Rule,
+    pub(crate) first: usize,
+    pub(crate) negatives: &'a Counter<'a>,
+    pub(crate) abstentions: &'a Counter<'a>,
 }
 
 /// The outcome of a comparison of counts with a constant.
@@ -300,7 +301,13 @@ impl Tile<'_> {
     ///
     /// The processor has `A`; both slices are equally long, not empty, and not longer than what was counted.
     #[inline(always)]
-    unsafe fn decide<A: Arch>(&self, signs: &mut [u64], hold: &mut [u64], last: u64, decided: &mut Decided) {
+    pub(crate) unsafe fn decide<A: Arch>(
+        &self,
+        signs: &mut [u64],
+        hold: &mut [u64],
+        last: u64,
+        decided: &mut Decided,
+    ) {
         let Rule { voters, min_voters, .. } = *self.rule;
         let dense = self.abstentions.used() == 0;
         // Nothing is ever tied or held here: the commonest case of all, without coins and without counting.

@@ -2,8 +2,8 @@
 //!
 //! A gradient of `d` coordinates becomes a *ballot*: one bit a coordinate saying which way it points, and,
 //! where it has nothing to say, an abstention. The ballots of all voters become a *verdict*, again one bit a
-//! coordinate, and the verdict moves the weights. Everything here works on plain slices, allocates nothing,
-//! and gives the same bits on every instruction set.
+//! coordinate, and the verdict moves the weights. Everything here works on plain slices, allocates nothing
+//! (but for the making of a [`StreamTally`]), and gives the same bits on every instruction set.
 //!
 //! # Representation
 //!
@@ -21,7 +21,8 @@
 //! # Main entry points
 //!
 //! - voter: [`momentum_pack`] or [`pack()`], then [`apply()`] with the verdict;
-//! - server: [`decide()`] over all [`Ballot`]s at hand; [`agreement`] of each with the verdict;
+//! - server: [`decide()`] over all [`Ballot`]s at hand, or a [`StreamTally`] of them as they come;
+//!   [`agreement`] of each with the verdict;
 //! - whoever reads planes from elsewhere: [`is_canonical`];
 //! - [`Isa`]: which instruction set is in use, and why.
 //!
@@ -47,6 +48,7 @@ mod ballot;
 mod decide;
 mod pack;
 mod plane;
+mod stream;
 #[doc(hidden)]
 pub mod testing;
 #[cfg(test)]
@@ -59,3 +61,4 @@ pub use decide::{Coin, Decided, Tie, coin_word, decide};
 pub use isa::{Isa, UnknownIsa};
 pub use pack::{AbstainOn, Packed, momentum_pack, pack};
 pub use plane::{tail_mask, words};
+pub use stream::StreamTally;

@@ -3,7 +3,7 @@
 //!
 //! Each panics as its namesake does, and if the machine lacks the instruction set ([`Isa::available`]).
 
-use crate::{AbstainOn, Agreement, Ballot, Decided, Isa, Packed, Tie};
+use crate::{AbstainOn, Agreement, Ballot, Decided, Isa, Packed, StreamTally, Tie};
 
 /// [`crate::pack()`] on that instruction set.
 pub fn pack_with(isa: Isa, values: &[f32], signs: &mut [u64], abstain: &mut [u64]) -> Packed {
@@ -56,4 +56,21 @@ pub fn agreement_with(
     coordinates: usize,
 ) -> Agreement {
     crate::ballot::agreement_on(isa, ballot, signs, hold, coordinates)
+}
+
+/// [`StreamTally::add_all`] on that instruction set.
+pub fn stream_add_with(isa: Isa, tally: &mut StreamTally, ballots: &[Ballot<'_>]) {
+    crate::stream::add_on(isa, tally, ballots);
+}
+
+/// [`StreamTally::decide`] on that instruction set.
+pub fn stream_decide_with(
+    isa: Isa,
+    tally: &mut StreamTally,
+    tie: Tie,
+    min_voters: u32,
+    signs: &mut [u64],
+    hold: &mut [u64],
+) -> Decided {
+    crate::stream::decide_on(isa, tally, tie, min_voters, signs, hold)
 }

@@ -9,3 +9,4 @@ mod laws;
 mod oracle;
 mod pack;
 mod prop;
+mod stream;

@@ -8,7 +8,7 @@ const VOTERS: [usize; 28] =
 
 /// The abstentions of a set of voters.
 #[derive(Clone, Copy, Debug)]
-enum Silence {
+pub(crate) enum Silence {
     /// Nobody has an abstention plane.
     None,
     /// Every other voter has a plane, and it is empty.
@@ -19,15 +19,15 @@ enum Silence {
     Nearly,
 }
 
-const SILENCES: [Silence; 4] = [Silence::None, Silence::Empty, Silence::Mixed, Silence::Nearly];
+pub(crate) const SILENCES: [Silence; 4] = [Silence::None, Silence::Empty, Silence::Mixed, Silence::Nearly];
 
 /// Planes of many voters, rubbish under abstentions and in tails included.
-struct Electorate {
-    planes: Vec<(Vec<u64>, Option<Vec<u64>>)>,
+pub(crate) struct Electorate {
+    pub(crate) planes: Vec<(Vec<u64>, Option<Vec<u64>>)>,
 }
 
 impl Electorate {
-    fn new(voters: usize, words: usize, silence: Silence) -> Electorate {
+    pub(crate) fn new(voters: usize, words: usize, silence: Silence) -> Electorate {
         let voter = |m: usize| {
             let seed = (m * 1000 + voters) as u64;
             let many = || {
@@ -47,7 +47,7 @@ impl Electorate {
         Electorate { planes: (0..voters).map(voter).collect() }
     }
 
-    fn ballots(&self, range: std::ops::Range<usize>) -> Vec<Ballot<'_>> {
+    pub(crate) fn ballots(&self, range: std::ops::Range<usize>) -> Vec<Ballot<'_>> {
         self.planes
             .iter()
             .map(|(signs, abstain)| {
@@ -59,7 +59,7 @@ impl Electorate {
 }
 
 /// The policies, with a coin whose words run over the end of the counter.
-fn ties() -> [Tie; 3] {
+pub(crate) fn ties() -> [Tie; 3] {
     [Tie::Coin(Coin { key: 0x5EED, first_word: u64::MAX - 3 }), Tie::Hold, Tie::Positive]
 }
 

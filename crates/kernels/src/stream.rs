@@ -1,0 +1,406 @@
+//! The tally of ballots that come one after another: [`StreamTally`].
+//!
+//! # How
+//!
+//! Counts lie in the bit planes of `adder`, a block of words at a time. To add one ballot to them is to read
+//! and write every plane, so a ballot is only copied at first: up to fifteen wait, and the sixteenth goes with
+//! them through one tree of carry-save adders, which is then added to the counts once. Planes of abstentions
+//! do the same, apart, and only in the blocks where somebody abstains.
+
+use std::fmt;
+
+use crate::adder::{Counter, GROUP, Source, TILE_WORDS, digits};
+use crate::decide::{LINE_BYTES, MAX_BALLOTS, NONE, Rule, Tile, any};
+use crate::pack::check_planes;
+use crate::plane::{tail_mask, words};
+use crate::vector::Arch;
+use crate::{Ballot, Decided, Isa, Tie};
+
+/// Words in a line of the cache.
+const LINE_WORDS: usize = LINE_BYTES / 8;
+
+/// The tally of one range of coordinates, whose ballots are added as they come and need not be kept.
+///
+/// Its verdict is that of [`decide()`](crate::decide()) over the same ballots, bit for bit, in whatever order and
+/// groups they were added. All memory is taken when it is made: [`StreamTally::storage_words`] says how much.
+///
+/// ```
+/// # use signvote_kernels::{Ballot, StreamTally, Tie};
+/// let mut tally = StreamTally::new(2, 100);
+/// for signs in [[0b01], [0b11], [0b00]] {
+///     tally.add(Ballot::new(&signs, None));
+/// }
+/// let (mut signs, mut hold) = ([0], [0]);
+/// tally.decide(Tie::Hold, 1, &mut signs, &mut hold);
+/// assert_eq!((signs, hold), ([0b01], [0b00]));
+/// ```
+#[derive(Clone)]
+pub struct StreamTally {
+    coordinates: usize,
+    max_voters: usize,
+    voters: usize,
+    /// The blocks, from the first line of the cache that begins in it.
+    storage: Vec<u64>,
+    progress: Vec<[Progress; 2]>,
+}
+
+/// How far one side (the negative votes, or the abstentions) of one block has come.
+#[derive(Clone, Copy, Default)]
+struct Progress {
+    counted: usize,
+    waiting: usize,
+}
+
+/// How storage is divided: into blocks of two sides, of planes of `tile` words. The planes that wait come
+/// first in a side, then those of the counter.
+#[derive(Clone, Copy)]
+struct Shape {
+    words: usize,
+    tile: usize,
+    waiting_planes: usize,
+    side_words: usize,
+}
+
+impl Shape {
+    fn new(coordinates: usize, max_voters: usize) -> Shape {
+        let (words, most) = (words(coordinates), usize::max(max_voters, 1));
+        let tile = usize::min(words.next_multiple_of(LINE_WORDS), TILE_WORDS);
+        let waiting_planes = usize::min(most, GROUP - 1);
+        Shape { words, tile, waiting_planes, side_words: (waiting_planes + digits(most)) * tile }
+    }
+
+    fn blocks(&self) -> usize {
+        if self.tile == 0 { 0 } else { self.words.div_ceil(self.tile) }
+    }
+
+    /// With what the first line may be away from the beginning.
+    fn storage_words(&self) -> usize {
+        self.blocks() * 2 * self.side_words + LINE_WORDS - 1
+    }
+}
+
+impl StreamTally {
+    /// An empty tally with storage of its own.
+    ///
+    /// # Panics
+    ///
+    /// If `max_voters` is more than 65,535.
+    #[must_use]
+    pub fn new(coordinates: usize, max_voters: usize) -> StreamTally {
+        StreamTally::with_storage(coordinates, max_voters, Vec::new())
+    }
+
+    /// An empty tally in the given storage, whose contents do not matter. It is lengthened if it is shorter
+    /// than [`StreamTally::storage_words`], and [`StreamTally::into_storage`] gives it back.
+    ///
+    /// # Panics
+    ///
+    /// If `max_voters` is more than 65,535.
+    #[must_use]
+    pub fn with_storage(coordinates: usize, max_voters: usize, mut storage: Vec<u64>) -> StreamTally {
+        let needed = StreamTally::storage_words(coordinates, max_voters);
+        if storage.len() < needed {
+            // Made anew rather than resized, which would copy.
+            storage = vec![0; needed];
+        }
+        let blocks = Shape::new(coordinates, max_voters).blocks();
+        StreamTally {
+            coordinates,
+            max_voters,
+            voters: 0,
+            storage,
+            progress: vec![[Progress::default(); 2]; blocks],
+        }
+    }
+
+    /// The words of storage that a tally takes: 2 × (w + b) for each word of a plane and a little more, where
+    /// w = min(`max_voters`, 15) planes wait and b is the number of binary digits of `max_voters`.
+    ///
+    /// # Panics
+    ///
+    /// If `max_voters` is more than 65,535.
+    #[must_use]
+    pub fn storage_words(coordinates: usize, max_voters: usize) -> usize {
+        assert!(max_voters <= MAX_BALLOTS, "expected at most {MAX_BALLOTS} voters, got {max_voters}");
+        Shape::new(coordinates, max_voters).storage_words()
+    }
+
+    /// The storage, for another tally.
+    #[must_use]
+    pub fn into_storage(self) -> Vec<u64> {
+        self.storage
+    }
+
+    /// The length of the range.
+    #[must_use]
+    pub fn coordinates(&self) -> usize {
+        self.coordinates
+    }
+
+    /// The number of ballots added.
+    #[must_use]
+    pub fn voters(&self) -> usize {
+        self.voters
+    }
+
+    /// Forgets all ballots. This touches 32 bytes for each 65,536 coordinates, not the counts.
+    pub fn clear(&mut self) {
+        self.voters = 0;
+        self.progress.fill([Progress::default(); 2]);
+    }
+
+    /// Adds one ballot. Sign bits under an abstention and tail bits are ignored.
+    ///
+    /// # Panics
+    ///
+    /// If `max_voters` ballots have been added, or if a plane of the ballot is not exactly
+    /// [`words(coordinates)`](words) long. Nothing was added then.
+    pub fn add(&mut self, ballot: Ballot<'_>) {
+        self.add_all(&[ballot]);
+    }
+
+    /// Adds ballots. The verdict is that of adding one by one; many at a time are counted where they are,
+    /// without being copied.
+    ///
+    /// # Panics
+    ///
+    /// If that would be more than `max_voters` ballots in all, or if a plane of a ballot is not exactly
+    /// [`words(coordinates)`](words) long. Nothing was added then.
+    pub fn add_all(&mut self, ballots: &[Ballot<'_>]) {
+        add_on(Isa::active(), self, ballots);
+    }
+
+    /// The verdict over all ballots added so far, as [`decide()`](crate::decide()) gives it. More may be added
+    /// afterwards.
+    ///
+    /// # Panics
+    ///
+    /// If `signs` or `hold` is not exactly [`words(coordinates)`](words) long.
+    pub fn decide(&mut self, tie: Tie, min_voters: u32, signs: &mut [u64], hold: &mut [u64]) -> Decided {
+        decide_on(Isa::active(), self, tie, min_voters, signs, hold)
+    }
+
+    fn shape(&self) -> Shape {
+        Shape::new(self.coordinates, self.max_voters)
+    }
+
+    /// The blocks in use, in order.
+    fn blocks(&mut self) -> impl Iterator<Item = Block<'_>> {
+        let shape = self.shape();
+        // An empty range has no block; the length of one must still not be zero.
+        let block_words = usize::max(2 * shape.side_words, 1);
+        let lead = match self.storage.as_ptr().align_offset(LINE_BYTES) {
+            words if words < LINE_WORDS => words,
+            _ => 0,
+        };
+        let blocks = self.storage[lead..].chunks_exact_mut(block_words);
+        self.progress.iter_mut().zip(blocks).enumerate().map(move |(i, (progress, planes))| {
+            let first = i * shape.tile;
+            let len = usize::min(shape.tile, shape.words - first);
+            let [negative, abstention] = progress;
+            let (negatives, abstentions) = planes.split_at_mut(shape.side_words);
+            let side = |planes, progress| Side { planes, progress, shape, len };
+            Block { first, len, sides: [side(negatives, negative), side(abstentions, abstention)] }
+        })
+    }
+}
+
+impl fmt::Debug for StreamTally {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StreamTally")
+            .field("coordinates", &self.coordinates)
+            .field("max_voters", &self.max_voters)
+            .field("voters", &self.voters)
+            .finish_non_exhaustive()
+    }
+}
+
+kernel! {
+    pub(crate) fn add_on(tally: &mut StreamTally, ballots: &[Ballot<'_>]) = add_body;
+}
+
+kernel! {
+    pub(crate) fn decide_on(
+        tally: &mut StreamTally,
+        tie: Tie,
+        min_voters: u32,
+        signs: &mut [u64],
+        hold: &mut [u64],
+    ) -> Decided = decide_body;
+}
+
+/// # Safety
+///
+/// The processor has `A`.
+#[inline(always)]
+unsafe fn add_body<A: Arch>(tally: &mut StreamTally, ballots: &[Ballot<'_>]) {
+    let (voters, most) = (tally.voters + ballots.len(), tally.max_voters);
+    assert!(voters <= most, "expected at most {most} ballots, got {voters}");
+    for ballot in ballots {
+        ballot.check(tally.coordinates);
+    }
+    tally.voters = voters;
+    for Block { first, len, sides: [mut negatives, mut abstentions] } in tally.blocks() {
+        let tile = first..first + len;
+        let abstain = |ballot: &Ballot<'_>| ballot.abstain.is_some_and(|plane| any(&plane[tile.clone()]));
+        // SAFETY: the processor has `A`, and all slices have `len` words.
+        unsafe {
+            negatives.add::<A>(ballots.iter().map(|ballot| Source {
+                set: &ballot.signs[tile.clone()],
+                except: match ballot.abstain {
+                    Some(plane) if abstain(ballot) => &plane[tile.clone()],
+                    _ => &[],
+                },
+            }));
+            abstentions.add::<A>(ballots.iter().filter(|ballot| abstain(ballot)).filter_map(|ballot| {
+                ballot.abstain.map(|plane| Source { set: &plane[tile.clone()], except: &[] })
+            }));
+        }
+    }
+}
+
+/// # Safety
+///
+/// The processor has `A`.
+#[inline(always)]
+unsafe fn decide_body<A: Arch>(
+    tally: &mut StreamTally,
+    tie: Tie,
+    min_voters: u32,
+    signs: &mut [u64],
+    hold: &mut [u64],
+) -> Decided {
+    let coordinates = tally.coordinates;
+    check_planes(coordinates, signs, hold);
+    let rule = Rule { voters: tally.voters, min_voters: usize::max(1, min_voters as usize), tie };
+    let mut decided = Decided::default();
+    for Block { first, len, sides: [mut negatives, mut abstentions] } in tally.blocks() {
+        let last = if first + len == signs.len() { tail_mask(coordinates) } else { u64::MAX };
+        let tile = first..first + len;
+        // SAFETY: the processor has `A`; `len` words were counted, and the verdict has them from `first`.
+        unsafe {
+            let tile_counts = Tile {
+                rule: &rule,
+                first,
+                negatives: &negatives.count_waiting::<A>(),
+                abstentions: &abstentions.count_waiting::<A>(),
+            };
+            tile_counts.decide::<A>(&mut signs[tile.clone()], &mut hold[tile], last, &mut decided);
+        }
+    }
+    decided
+}
+
+/// The part of a tally over the words `first..first + len` of the range.
+struct Block<'a> {
+    first: usize,
+    len: usize,
+    /// Negative votes, abstentions.
+    sides: [Side<'a>; 2],
+}
+
+/// One count of one block.
+struct Side<'a> {
+    planes: &'a mut [u64],
+    progress: &'a mut Progress,
+    shape: Shape,
+    len: usize,
+}
+
+impl Side<'_> {
+    /// Adds sources, of `len` words each; `except` is empty where nothing is excepted.
+    ///
+    /// # Safety
+    ///
+    /// The processor has `A`; slices that are not empty have `len` words.
+    #[inline(always)]
+    unsafe fn add<'s, A: Arch>(&mut self, mut sources: impl Iterator<Item = Source<'s>>) {
+        let (tile, len) = (self.shape.tile, self.len);
+        loop {
+            let waiting = self.progress.waiting;
+            // What fills the largest group: without counts there is no third input for a sixteenth.
+            let full = if self.progress.counted == 0 { GROUP - 1 } else { GROUP };
+            let mut come = [Source { set: &[], except: &[] }; GROUP];
+            let mut arrived = 0;
+            while waiting + arrived < full {
+                let Some(source) = sources.next() else { break };
+                come[arrived] = source;
+                arrived += 1;
+            }
+            if waiting + arrived < full {
+                let slots = self.planes[waiting * tile..].chunks_exact_mut(tile);
+                for (slot, source) in slots.zip(&come[..arrived]) {
+                    store(&mut slot[..len], source);
+                }
+                self.progress.waiting = waiting + arrived;
+                return;
+            }
+            // SAFETY: passed on.
+            unsafe { self.count::<A>(&come[..arrived]) };
+        }
+    }
+
+    /// Counts what waits, and returns the counter.
+    ///
+    /// # Safety
+    ///
+    /// The processor has `A`.
+    #[inline(always)]
+    unsafe fn count_waiting<A: Arch>(&mut self) -> Counter<'_> {
+        // SAFETY: passed on.
+        unsafe { self.count::<A>(&[]) };
+        let counts = &mut self.planes[self.shape.waiting_planes * self.shape.tile..];
+        Counter::resume(counts, self.shape.tile, self.progress.counted)
+    }
+
+    /// Counts what waits, and these sources, with which there are no more than [`GROUP`].
+    ///
+    /// # Safety
+    ///
+    /// As for [`Side::add`].
+    #[inline(always)]
+    unsafe fn count<A: Arch>(&mut self, come: &[Source<'_>]) {
+        let (tile, len) = (self.shape.tile, self.len);
+        let waiting = self.progress.waiting;
+        let (planes, counts) = self.planes.split_at_mut(self.shape.waiting_planes * tile);
+        let mut counter = Counter::resume(counts, tile, self.progress.counted);
+        let none = &NONE[..len];
+        let excepts = come.iter().any(|source| !source.except.is_empty());
+        let mut sources = [Source { set: none, except: none }; GROUP];
+        for (source, plane) in sources.iter_mut().zip(planes.chunks_exact(tile)).take(waiting) {
+            source.set = &plane[..len];
+        }
+        for (source, new) in sources[waiting..].iter_mut().zip(come) {
+            source.set = new.set;
+            if !new.except.is_empty() {
+                source.except = new.except;
+            }
+        }
+        let mut rest = &sources[..waiting + come.len()];
+        while !rest.is_empty() {
+            let (group, later) = rest.split_at(counter.group(rest.len()));
+            // SAFETY: the processor has `A`, and each slice has `len` words.
+            unsafe {
+                if excepts {
+                    counter.add::<A, true>(group, len);
+                } else {
+                    counter.add::<A, false>(group, len);
+                }
+            }
+            rest = later;
+        }
+        *self.progress = Progress { counted: counter.counted(), waiting: 0 };
+    }
+}
+
+/// Copies a source to where it waits.
+#[inline(always)]
+fn store(slot: &mut [u64], source: &Source<'_>) {
+    if source.except.is_empty() {
+        slot.copy_from_slice(source.set);
+    } else {
+        for (slot, (set, except)) in slot.iter_mut().zip(source.set.iter().zip(source.except)) {
+            *slot = set & !except;
+        }
+    }
+}
