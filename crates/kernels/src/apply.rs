@@ -2,7 +2,7 @@
 
 use crate::Isa;
 use crate::plane::{WORD_BITS, words};
-use crate::vector::{Arch, Floats};
+use crate::vector::{Arch, Floats, Signed};
 
 /// Moves the weights by a verdict: `x = x − η·(s + λ·x)`, where s is −1, +1 or, where the verdict is to hold,
 /// 0.

@@ -1,11 +1,11 @@
-//! Values to ballots: [`pack`] and [`momentum_pack`].
+//! Values to ballots: [`pack`], [`pack_half`] and [`momentum_pack`].
 
 use std::hint::cold_path;
 use std::ops::AddAssign;
 
 use crate::Isa;
 use crate::plane::{WORD_BITS, tail_mask, words};
-use crate::vector::{Arch, Floats};
+use crate::vector::{Arch, Floats, Signed};
 
 /// What a ballot leaves out.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -55,6 +55,35 @@ pub fn pack(values: &[f32], signs: &mut [u64], abstain: &mut [u64]) -> Packed {
     pack_on(Isa::active(), values, signs, abstain)
 }
 
+/// How the 16 bits of a value are to be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Half {
+    /// IEEE 754 binary16: 5 bits of exponent ("fp16", "half").
+    Binary16,
+    /// The upper half of an `f32`: 8 bits of exponent ("bf16").
+    Bfloat16,
+}
+
+/// Packs the signs of values of 16 bits, given as their bit patterns, into a ballot.
+///
+/// The ballot is that of [`pack`] on the values widened to `f32`, which is exact: denormals vote, ±0 abstains,
+/// and so do NaN and ±∞, counted in [`Packed::non_finite`]. The tail bits of both planes are zero.
+///
+/// ```
+/// # use signvote_kernels::{Half, pack_half};
+/// let (mut signs, mut abstain) = ([0], [0]);
+/// // 1, −1, −0, −∞
+/// pack_half(Half::Bfloat16, &[0x3F80, 0xBF80, 0x8000, 0xFF80], &mut signs, &mut abstain);
+/// assert_eq!((signs, abstain), ([0b0010], [0b1100]));
+/// ```
+///
+/// # Panics
+///
+/// If `signs` or `abstain` is not exactly [`words(values.len())`](words) long.
+pub fn pack_half(format: Half, values: &[u16], signs: &mut [u64], abstain: &mut [u64]) -> Packed {
+    pack_half_on(Isa::active(), format, values, signs, abstain)
+}
+
 /// Moves the momentum by this round's gradient and packs its signs, in one pass.
 ///
 /// `v = β·v + (1 − β)·g`, with 1 − β taken in `f64` and rounded once to `f32`; each of the two products and
@@ -86,6 +115,11 @@ pub fn momentum_pack(
 
 kernel! {
     pub(crate) fn pack_on(values: &[f32], signs: &mut [u64], abstain: &mut [u64]) -> Packed = pack_body;
+}
+
+kernel! {
+    pub(crate) fn pack_half_on(format: Half, values: &[u16], signs: &mut [u64], abstain: &mut [u64]) -> Packed =
+        pack_half_body;
 }
 
 kernel! {
@@ -140,45 +174,73 @@ impl Word {
 /// The processor has `A`.
 #[inline(always)]
 unsafe fn pack_body<A: Arch>(values: &[f32], signs: &mut [u64], abstain: &mut [u64]) -> Packed {
+    // SAFETY: passed on.
+    unsafe { pack_planes::<A::Floats>(values, signs, abstain) }
+}
+
+/// # Safety
+///
+/// The processor has `A`.
+#[inline(always)]
+unsafe fn pack_half_body<A: Arch>(
+    format: Half,
+    values: &[u16],
+    signs: &mut [u64],
+    abstain: &mut [u64],
+) -> Packed {
+    // SAFETY: passed on.
+    unsafe {
+        match format {
+            Half::Binary16 => pack_planes::<A::Binary16>(values, signs, abstain),
+            Half::Bfloat16 => pack_planes::<A::Bfloat16>(values, signs, abstain),
+        }
+    }
+}
+
+/// # Safety
+///
+/// The processor has `V`.
+#[inline(always)]
+unsafe fn pack_planes<V: Signed>(values: &[V::Value], signs: &mut [u64], abstain: &mut [u64]) -> Packed {
     check_planes(values.len(), signs, abstain);
     let mut packed = Packed::default();
     let whole = values.len() / WORD_BITS;
     for at in 0..whole {
-        // SAFETY: the processor has `A`; the word is a whole one, so that its values and its place in the
+        // SAFETY: the processor has `V`; the word is a whole one, so that its values and its place in the
         // planes exist.
         packed += unsafe {
-            pack_word::<A>(values.as_ptr().add(at * WORD_BITS)).write(at, u64::MAX, signs, abstain)
+            pack_word::<V>(values.as_ptr().add(at * WORD_BITS)).write(at, u64::MAX, signs, abstain)
         };
     }
     let rest = &values[whole * WORD_BITS..];
     if !rest.is_empty() {
-        let mut padded = [0.0; WORD_BITS];
+        let mut padded = [V::Value::default(); WORD_BITS];
         padded[..rest.len()].copy_from_slice(rest);
-        // SAFETY: the processor has `A`; the padding makes the word whole, and the planes have one for the
+        // SAFETY: the processor has `V`; the padding makes the word whole, and the planes have one for the
         // rest.
         packed +=
-            unsafe { pack_word::<A>(padded.as_ptr()).write(whole, tail_mask(values.len()), signs, abstain) };
+            unsafe { pack_word::<V>(padded.as_ptr()).write(whole, tail_mask(values.len()), signs, abstain) };
     }
     packed
 }
 
 /// # Safety
 ///
-/// The processor has `A`, and there are 64 values.
+/// The processor has `V`, and there are 64 values.
 #[inline(always)]
-unsafe fn pack_word<A: Arch>(values: *const f32) -> Word {
+unsafe fn pack_word<V: Signed>(values: *const V::Value) -> Word {
     let mut word = Word::default();
     let mut lane = 0;
     while lane < WORD_BITS {
-        // SAFETY: the caller vouches for `A` and the values; `LANES` divides 64.
+        // SAFETY: the caller vouches for `V` and the values; `LANES` divides 64.
         unsafe {
-            let v = A::Floats::load(values.add(lane));
+            let v = V::load(values.add(lane));
             let non_finite = v.non_finites();
             word.negative |= v.negatives() << lane;
             word.abstain |= (v.zeros() | non_finite) << lane;
             word.non_finite |= non_finite << lane;
         }
-        lane += A::Floats::LANES;
+        lane += V::LANES;
     }
     word
 }

@@ -3,11 +3,22 @@
 //!
 //! Each panics as its namesake does, and if the machine lacks the instruction set ([`Isa::available`]).
 
-use crate::{AbstainOn, Agreement, Ballot, Decided, Isa, Packed, StreamTally, Tie};
+use crate::{AbstainOn, Agreement, Ballot, Decided, Half, Isa, Packed, StreamTally, Tie};
 
 /// [`crate::pack()`] on that instruction set.
 pub fn pack_with(isa: Isa, values: &[f32], signs: &mut [u64], abstain: &mut [u64]) -> Packed {
     crate::pack::pack_on(isa, values, signs, abstain)
+}
+
+/// [`crate::pack_half()`] on that instruction set.
+pub fn pack_half_with(
+    isa: Isa,
+    format: Half,
+    values: &[u16],
+    signs: &mut [u64],
+    abstain: &mut [u64],
+) -> Packed {
+    crate::pack::pack_half_on(isa, format, values, signs, abstain)
 }
 
 /// [`crate::momentum_pack()`] on that instruction set.

@@ -1,4 +1,4 @@
-//! The vectors that the kernels are written over: floats in lanes ([`Floats`]) and planes of bits ([`Bits`]),
+//! The vectors that the kernels are written over: floats in lanes ([`Signed`] and [`Floats`]) and planes of bits ([`Bits`]),
 //! bundled per instruction set ([`Arch`]).
 //!
 //! Every method is `#[inline(always)]` and so compiled with the features of the kernel that it is inlined
@@ -17,38 +17,57 @@ pub(crate) use avx2::Avx2;
 pub(crate) use avx512::Avx512;
 pub(crate) use portable::Portable;
 
+/// The exponent's bits, all set in what is not finite.
+const BINARY16_EXPONENT: i16 = 0x7c00;
+const BFLOAT16_EXPONENT: i16 = 0x7f80;
+
 /// The vectors of one instruction set.
 pub(crate) trait Arch {
     /// For values that become bits.
     type Floats: Floats;
     /// For bits that become values.
     type Steps: Floats;
+    /// For values of half the width that become bits, as bit patterns.
+    type Binary16: Signed<Value = u16>;
+    /// Likewise.
+    type Bfloat16: Signed<Value = u16>;
     /// For planes.
     type Bits: Bits;
 }
 
-/// A vector of [`Floats::LANES`] values of `f32`. Lane `i` goes with bit `i` wherever bits stand for lanes.
+/// A vector of [`Signed::LANES`] values that have a sign. Lane `i` goes with bit `i` wherever bits stand for
+/// lanes.
 ///
 /// # Safety
 ///
 /// Every method may be called only on a processor that has the instruction set; those that take a pointer
-/// need [`Floats::LANES`] values there (no alignment).
-pub(crate) trait Floats: Copy {
+/// need [`Signed::LANES`] values there (no alignment).
+pub(crate) trait Signed: Copy {
+    /// A value as it lies in memory; the default is +0.
+    type Value: Copy + Default;
     /// A divisor of 64.
     const LANES: usize;
 
-    unsafe fn load(from: *const f32) -> Self;
-    unsafe fn store(self, to: *mut f32);
-    unsafe fn splat(value: f32) -> Self;
-    unsafe fn add(self, other: Self) -> Self;
-    unsafe fn sub(self, other: Self) -> Self;
-    unsafe fn mul(self, other: Self) -> Self;
+    unsafe fn load(from: *const Self::Value) -> Self;
     /// Lanes whose sign bit is set (−0 and NaN among them).
     unsafe fn negatives(self) -> u64;
     /// Lanes that are +0 or −0.
     unsafe fn zeros(self) -> u64;
     /// Lanes that are NaN or ±∞.
     unsafe fn non_finites(self) -> u64;
+}
+
+/// A vector of `f32`, with arithmetic.
+///
+/// # Safety
+///
+/// As for [`Signed`].
+pub(crate) trait Floats: Signed<Value = f32> {
+    unsafe fn store(self, to: *mut f32);
+    unsafe fn splat(value: f32) -> Self;
+    unsafe fn add(self, other: Self) -> Self;
+    unsafe fn sub(self, other: Self) -> Self;
+    unsafe fn mul(self, other: Self) -> Self;
     /// The lanes of `set` where the bit is 1, those of `clear` where it is 0; bits past the lanes are
     /// ignored.
     unsafe fn select(bits: u64, set: Self, clear: Self) -> Self;

@@ -1,6 +1,6 @@
 //! Each operation as its documentation says it, one coordinate at a time, and nothing else.
 
-use crate::{AbstainOn, Agreement, Ballot, Decided, Packed, Tie, coin_word, words};
+use crate::{AbstainOn, Agreement, Ballot, Decided, Half, Packed, Tie, coin_word, words};
 
 /// Bit `i` of a plane.
 pub(crate) fn bit(plane: &[u64], i: usize) -> bool {
@@ -23,6 +23,19 @@ pub(crate) fn pack(values: &[f32]) -> (Vec<u64>, Vec<u64>, Packed) {
     let abstained = values.iter().filter(|v| !votes(**v)).count();
     let non_finite = values.iter().filter(|v| !v.is_finite()).count();
     (signs, abstain, Packed { abstained, non_finite })
+}
+
+/// The value that those 16 bits stand for.
+pub(crate) fn widen(format: Half, bits: u16) -> f32 {
+    let sign = if bits >> 15 == 1 { -1.0 } else { 1.0 };
+    let (exponent, fraction) = (i32::from(bits >> 10 & 31), f32::from(bits & 1023));
+    match (format, exponent) {
+        (Half::Bfloat16, _) => f32::from_bits(u32::from(bits) << 16),
+        (Half::Binary16, 0) => sign * fraction * 2f32.powi(-24),
+        (Half::Binary16, 31) if fraction == 0.0 => sign * f32::INFINITY,
+        (Half::Binary16, 31) => f32::NAN,
+        (Half::Binary16, _) => sign * (1024.0 + fraction) * 2f32.powi(exponent - 25),
+    }
 }
 
 pub(crate) fn momentum_pack(

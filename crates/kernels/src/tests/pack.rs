@@ -1,7 +1,7 @@
 use super::data::{Guarded, LENGTHS, SPECIAL, assert_same, isas, values};
 use super::oracle;
-use crate::testing::{momentum_pack_with, pack_with};
-use crate::{AbstainOn, Packed, momentum_pack, pack, words};
+use crate::testing::{momentum_pack_with, pack_half_with, pack_with};
+use crate::{AbstainOn, Half, Packed, coin_word, momentum_pack, pack, pack_half, words};
 
 #[test]
 fn pack_equals_the_oracle_at_every_length_and_offset() {
@@ -19,6 +19,62 @@ fn pack_equals_the_oracle_at_every_length_and_offset() {
                     "{isa}, {len}+{offset}"
                 );
             }
+        }
+    }
+}
+
+/// A third any bits at all, a third zeros, infinities and their neighbours, a third of usual size.
+fn halves(format: Half, seed: u64, len: usize) -> Vec<u16> {
+    let infinity = match format {
+        Half::Binary16 => 0x7C00,
+        Half::Bfloat16 => 0x7F80,
+    };
+    let special = [0, 1, infinity - 1, infinity, infinity + 1, 0x7FFF, 0x0080, 0x0400];
+    let one = |i| {
+        let random = coin_word(seed, i);
+        let (sign, bits) = ((random >> 8) as u16 & 0x8000, (random >> 48) as u16);
+        match random % 3 {
+            0 => bits,
+            1 => sign | special[bits as usize % special.len()],
+            _ => sign | 0x3000 | bits >> 4,
+        }
+    };
+    (0..len as u64).map(one).collect()
+}
+
+#[test]
+fn packing_of_halves_equals_the_oracle_at_every_length_and_offset() {
+    for format in [Half::Binary16, Half::Bfloat16] {
+        for isa in isas() {
+            for len in LENGTHS {
+                for offset in [0, 1, 3, 13] {
+                    let all = halves(format, len as u64, offset + len + 1);
+                    let input = &all[offset..offset + len];
+                    let (mut signs, mut abstain) =
+                        (Guarded::new(words(len), offset % 3), Guarded::new(words(len), offset % 5));
+                    let packed = pack_half_with(isa, format, input, signs.get(), abstain.get());
+                    let widened: Vec<f32> = input.iter().map(|bits| oracle::widen(format, *bits)).collect();
+                    assert_eq!(
+                        (signs.finish(), abstain.finish(), packed),
+                        oracle::pack(&widened),
+                        "{isa}, {format:?}, {len}+{offset}"
+                    );
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn all_halves_pack_as_what_they_widen_to() {
+    let all: Vec<u16> = (0..=u16::MAX).collect();
+    for format in [Half::Binary16, Half::Bfloat16] {
+        let widened: Vec<f32> = all.iter().map(|bits| oracle::widen(format, *bits)).collect();
+        let expected = oracle::pack(&widened);
+        for isa in isas() {
+            let (mut signs, mut abstain) = (vec![7; 1024], vec![7; 1024]);
+            let packed = pack_half_with(isa, format, &all, &mut signs, &mut abstain);
+            assert!((signs, abstain, packed) == expected, "{isa}, {format:?}");
         }
     }
 }
@@ -131,6 +187,12 @@ fn products_and_sum_are_rounded_one_by_one() {
 #[should_panic(expected = "words of the sign plane for 65 coordinates")]
 fn a_sign_plane_of_the_wrong_length_panics() {
     pack(&[0.0; 65], &mut [0], &mut [0; 2]);
+}
+
+#[test]
+#[should_panic(expected = "words of the sign plane for 65 coordinates")]
+fn a_sign_plane_of_the_wrong_length_for_halves_panics() {
+    pack_half(Half::Binary16, &[0; 65], &mut [0], &mut [0; 2]);
 }
 
 #[test]

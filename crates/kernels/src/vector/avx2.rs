@@ -2,7 +2,7 @@
 
 use std::arch::x86_64::*;
 
-use super::{Arch, Bits, Floats};
+use super::{Arch, BFLOAT16_EXPONENT, BINARY16_EXPONENT, Bits, Floats, Signed};
 use crate::decide::{FINALISER, GAMMA};
 
 /// [`crate::Isa::Avx2`].
@@ -11,6 +11,8 @@ pub(crate) struct Avx2;
 impl Arch for Avx2 {
     type Floats = Floats32;
     type Steps = Floats32;
+    type Binary16 = Halves32<BINARY16_EXPONENT>;
+    type Bfloat16 = Halves32<BFLOAT16_EXPONENT>;
     type Bits = __m256i;
 }
 
@@ -66,45 +68,14 @@ unsafe fn sign_bits(lanes: [__m256i; 4]) -> u64 {
 }
 
 // SAFETY (every block below): the caller vouches for AVX2, and for the memory behind a pointer.
-impl Floats for Floats32 {
+impl Signed for Floats32 {
+    type Value = f32;
     const LANES: usize = 32;
 
     #[inline(always)]
     unsafe fn load(from: *const f32) -> Self {
         // SAFETY: as said above the impl.
         Self(unsafe { each!(i, _mm256_loadu_ps(from.add(8 * i))) })
-    }
-
-    #[inline(always)]
-    unsafe fn store(self, to: *mut f32) {
-        for (i, vector) in self.0.into_iter().enumerate() {
-            // SAFETY: as said above the impl.
-            unsafe { _mm256_storeu_ps(to.add(8 * i), vector) }
-        }
-    }
-
-    #[inline(always)]
-    unsafe fn splat(value: f32) -> Self {
-        // SAFETY: as said above the impl.
-        Self([unsafe { _mm256_set1_ps(value) }; 4])
-    }
-
-    #[inline(always)]
-    unsafe fn add(self, other: Self) -> Self {
-        // SAFETY: as said above the impl.
-        Self(unsafe { each!(i, _mm256_add_ps(self.0[i], other.0[i])) })
-    }
-
-    #[inline(always)]
-    unsafe fn sub(self, other: Self) -> Self {
-        // SAFETY: as said above the impl.
-        Self(unsafe { each!(i, _mm256_sub_ps(self.0[i], other.0[i])) })
-    }
-
-    #[inline(always)]
-    unsafe fn mul(self, other: Self) -> Self {
-        // SAFETY: as said above the impl.
-        Self(unsafe { each!(i, _mm256_mul_ps(self.0[i], other.0[i])) })
     }
 
     #[inline(always)]
@@ -138,6 +109,41 @@ impl Floats for Floats32 {
             ))
         }
     }
+}
+
+// SAFETY (every block below): as above.
+impl Floats for Floats32 {
+    #[inline(always)]
+    unsafe fn store(self, to: *mut f32) {
+        for (i, vector) in self.0.into_iter().enumerate() {
+            // SAFETY: as said above the impl.
+            unsafe { _mm256_storeu_ps(to.add(8 * i), vector) }
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn splat(value: f32) -> Self {
+        // SAFETY: as said above the impl.
+        Self([unsafe { _mm256_set1_ps(value) }; 4])
+    }
+
+    #[inline(always)]
+    unsafe fn add(self, other: Self) -> Self {
+        // SAFETY: as said above the impl.
+        Self(unsafe { each!(i, _mm256_add_ps(self.0[i], other.0[i])) })
+    }
+
+    #[inline(always)]
+    unsafe fn sub(self, other: Self) -> Self {
+        // SAFETY: as said above the impl.
+        Self(unsafe { each!(i, _mm256_sub_ps(self.0[i], other.0[i])) })
+    }
+
+    #[inline(always)]
+    unsafe fn mul(self, other: Self) -> Self {
+        // SAFETY: as said above the impl.
+        Self(unsafe { each!(i, _mm256_mul_ps(self.0[i], other.0[i])) })
+    }
 
     #[inline(always)]
     unsafe fn select(bits: u64, set: Self, clear: Self) -> Self {
@@ -149,6 +155,69 @@ impl Floats for Floats32 {
                 _mm256_blendv_ps(clear.0[i], set.0[i], _mm256_castsi256_ps(_mm256_cmpeq_epi32(taken, lane)))
             })
         })
+    }
+}
+
+/// Half a word of values of 16 bits: two vectors together, for the same reason.
+#[derive(Clone, Copy)]
+pub(crate) struct Halves32<const EXPONENT: i16>([__m256i; 2]);
+
+/// The sign bit of each lane of 16 bits.
+///
+/// # Safety
+///
+/// AVX2.
+#[inline(always)]
+unsafe fn sign_bits_of_halves(lanes: [__m256i; 2]) -> u64 {
+    // SAFETY: the caller vouches for AVX2.
+    unsafe {
+        let bytes = _mm256_packs_epi16(lanes[0], lanes[1]);
+        let ordered = _mm256_permute4x64_epi64::<0b11_01_10_00>(bytes);
+        u64::from(_mm256_movemask_epi8(ordered).cast_unsigned())
+    }
+}
+
+// SAFETY (every block below): the caller vouches for AVX2, and for the memory behind a pointer.
+impl<const EXPONENT: i16> Signed for Halves32<EXPONENT> {
+    type Value = u16;
+    const LANES: usize = 32;
+
+    #[inline(always)]
+    unsafe fn load(from: *const u16) -> Self {
+        // SAFETY: as said above the impl.
+        Self(unsafe { [_mm256_loadu_si256(from.cast()), _mm256_loadu_si256(from.add(16).cast())] })
+    }
+
+    #[inline(always)]
+    unsafe fn negatives(self) -> u64 {
+        // SAFETY: as said above the impl.
+        unsafe { sign_bits_of_halves(self.0) }
+    }
+
+    #[inline(always)]
+    unsafe fn zeros(self) -> u64 {
+        // SAFETY: as said above the impl. Doubling drops the sign.
+        unsafe {
+            let zero = _mm256_setzero_si256();
+            let [low, high] = self.0;
+            sign_bits_of_halves([
+                _mm256_cmpeq_epi16(_mm256_add_epi16(low, low), zero),
+                _mm256_cmpeq_epi16(_mm256_add_epi16(high, high), zero),
+            ])
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn non_finites(self) -> u64 {
+        // SAFETY: as said above the impl.
+        unsafe {
+            let exponent = _mm256_set1_epi16(EXPONENT);
+            let [low, high] = self.0;
+            sign_bits_of_halves([
+                _mm256_cmpeq_epi16(_mm256_and_si256(low, exponent), exponent),
+                _mm256_cmpeq_epi16(_mm256_and_si256(high, exponent), exponent),
+            ])
+        }
     }
 }
 

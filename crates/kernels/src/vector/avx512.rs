@@ -2,7 +2,7 @@
 
 use std::arch::x86_64::*;
 
-use super::{Arch, Bits, Floats};
+use super::{Arch, BFLOAT16_EXPONENT, BINARY16_EXPONENT, Bits, Floats, Signed};
 use crate::decide::{FINALISER, GAMMA};
 
 /// [`crate::Isa::Avx512`].
@@ -11,6 +11,8 @@ pub(crate) struct Avx512;
 impl Arch for Avx512 {
     type Floats = __m512;
     type Steps = __m512;
+    type Binary16 = Halves<BINARY16_EXPONENT>;
+    type Bfloat16 = Halves<BFLOAT16_EXPONENT>;
     type Bits = __m512i;
 }
 
@@ -19,7 +21,8 @@ const EXPONENT: i32 = 0x7f80_0000;
 
 // SAFETY (every block below): the caller vouches for AVX-512 F, BW, DQ and VL, and for the memory behind a
 // pointer.
-impl Floats for __m512 {
+impl Signed for __m512 {
+    type Value = f32;
     const LANES: usize = 16;
 
     #[inline(always)]
@@ -28,6 +31,31 @@ impl Floats for __m512 {
         unsafe { _mm512_loadu_ps(from) }
     }
 
+    #[inline(always)]
+    unsafe fn negatives(self) -> u64 {
+        // SAFETY: as said above the impl.
+        u64::from(unsafe { _mm512_movepi32_mask(_mm512_castps_si512(self)) })
+    }
+
+    #[inline(always)]
+    unsafe fn zeros(self) -> u64 {
+        // On the bits, not on the values: the processor may be told to take denormals for zero.
+        // SAFETY: as said above the impl.
+        u64::from(unsafe { _mm512_testn_epi32_mask(_mm512_castps_si512(self), _mm512_set1_epi32(MAGNITUDE)) })
+    }
+
+    #[inline(always)]
+    unsafe fn non_finites(self) -> u64 {
+        // SAFETY: as said above the impl.
+        u64::from(unsafe {
+            let all_ones = _mm512_set1_epi32(EXPONENT);
+            _mm512_cmpeq_epi32_mask(_mm512_and_si512(_mm512_castps_si512(self), all_ones), all_ones)
+        })
+    }
+}
+
+// SAFETY (every block below): as above.
+impl Floats for __m512 {
     #[inline(always)]
     unsafe fn store(self, to: *mut f32) {
         // SAFETY: as said above the impl.
@@ -59,31 +87,48 @@ impl Floats for __m512 {
     }
 
     #[inline(always)]
+    unsafe fn select(bits: u64, set: Self, clear: Self) -> Self {
+        // SAFETY: as said above the impl.
+        unsafe { _mm512_mask_blend_ps(bits as __mmask16, clear, set) }
+    }
+}
+
+/// Half a word of values of 16 bits.
+#[derive(Clone, Copy)]
+pub(crate) struct Halves<const EXPONENT: i16>(__m512i);
+
+const MAGNITUDE_OF_HALF: i16 = 0x7fff;
+
+// SAFETY (every block below): as above.
+impl<const EXPONENT: i16> Signed for Halves<EXPONENT> {
+    type Value = u16;
+    const LANES: usize = 32;
+
+    #[inline(always)]
+    unsafe fn load(from: *const u16) -> Self {
+        // SAFETY: as said above the impl.
+        Self(unsafe { _mm512_loadu_si512(from.cast()) })
+    }
+
+    #[inline(always)]
     unsafe fn negatives(self) -> u64 {
         // SAFETY: as said above the impl.
-        u64::from(unsafe { _mm512_movepi32_mask(_mm512_castps_si512(self)) })
+        u64::from(unsafe { _mm512_movepi16_mask(self.0) })
     }
 
     #[inline(always)]
     unsafe fn zeros(self) -> u64 {
-        // On the bits, not on the values: the processor may be told to take denormals for zero.
         // SAFETY: as said above the impl.
-        u64::from(unsafe { _mm512_testn_epi32_mask(_mm512_castps_si512(self), _mm512_set1_epi32(MAGNITUDE)) })
+        u64::from(unsafe { _mm512_testn_epi16_mask(self.0, _mm512_set1_epi16(MAGNITUDE_OF_HALF)) })
     }
 
     #[inline(always)]
     unsafe fn non_finites(self) -> u64 {
         // SAFETY: as said above the impl.
         u64::from(unsafe {
-            let all_ones = _mm512_set1_epi32(EXPONENT);
-            _mm512_cmpeq_epi32_mask(_mm512_and_si512(_mm512_castps_si512(self), all_ones), all_ones)
+            let exponent = _mm512_set1_epi16(EXPONENT);
+            _mm512_cmpeq_epi16_mask(_mm512_and_si512(self.0, exponent), exponent)
         })
-    }
-
-    #[inline(always)]
-    unsafe fn select(bits: u64, set: Self, clear: Self) -> Self {
-        // SAFETY: as said above the impl.
-        unsafe { _mm512_mask_blend_ps(bits as __mmask16, clear, set) }
     }
 }
 

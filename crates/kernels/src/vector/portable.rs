@@ -1,6 +1,6 @@
 //! Plain Rust, in arrays short enough for the compiler to keep them in whatever registers the target has.
 
-use super::{Arch, Bits, Floats};
+use super::{Arch, BFLOAT16_EXPONENT, BINARY16_EXPONENT, Bits, Floats, Signed};
 use crate::coin_word;
 
 /// No instruction set in particular.
@@ -9,6 +9,8 @@ pub(crate) struct Portable;
 impl Arch for Portable {
     type Floats = FloatArray<64>;
     type Steps = FloatArray<32>;
+    type Binary16 = HalfArray<64, BINARY16_EXPONENT>;
+    type Bfloat16 = HalfArray<64, BFLOAT16_EXPONENT>;
     type Bits = Words4;
 }
 
@@ -45,7 +47,8 @@ fn gather<const LANES: usize>(bytes: [u8; LANES]) -> u64 {
     bits
 }
 
-impl<const LANES: usize> Floats for FloatArray<LANES> {
+impl<const LANES: usize> Signed for FloatArray<LANES> {
+    type Value = f32;
     const LANES: usize = LANES;
 
     #[inline(always)]
@@ -54,6 +57,23 @@ impl<const LANES: usize> Floats for FloatArray<LANES> {
         Self(unsafe { from.cast::<[f32; LANES]>().read() })
     }
 
+    #[inline(always)]
+    unsafe fn negatives(self) -> u64 {
+        gather(lanes!(i, [0; LANES], (self.0[i].to_bits() >> 31) as u8))
+    }
+
+    #[inline(always)]
+    unsafe fn zeros(self) -> u64 {
+        gather(lanes!(i, [0; LANES], u8::from(self.0[i].to_bits() & !SIGN == 0)))
+    }
+
+    #[inline(always)]
+    unsafe fn non_finites(self) -> u64 {
+        gather(lanes!(i, [0; LANES], u8::from(self.0[i].to_bits() & EXPONENT == EXPONENT)))
+    }
+}
+
+impl<const LANES: usize> Floats for FloatArray<LANES> {
     #[inline(always)]
     unsafe fn store(self, to: *mut f32) {
         // SAFETY: as in `load`.
@@ -81,21 +101,6 @@ impl<const LANES: usize> Floats for FloatArray<LANES> {
     }
 
     #[inline(always)]
-    unsafe fn negatives(self) -> u64 {
-        gather(lanes!(i, [0; LANES], (self.0[i].to_bits() >> 31) as u8))
-    }
-
-    #[inline(always)]
-    unsafe fn zeros(self) -> u64 {
-        gather(lanes!(i, [0; LANES], u8::from(self.0[i].to_bits() & !SIGN == 0)))
-    }
-
-    #[inline(always)]
-    unsafe fn non_finites(self) -> u64 {
-        gather(lanes!(i, [0; LANES], u8::from(self.0[i].to_bits() & EXPONENT == EXPONENT)))
-    }
-
-    #[inline(always)]
     unsafe fn select(bits: u64, set: Self, clear: Self) -> Self {
         // By halves, so that bits and lanes are equally wide.
         let halves = [bits as u32, (bits >> 32) as u32];
@@ -104,6 +109,37 @@ impl<const LANES: usize> Floats for FloatArray<LANES> {
             [0.0; LANES],
             if halves[i / 32] & (1 << (i % 32)) != 0 { set.0[i] } else { clear.0[i] }
         ))
+    }
+}
+
+/// Values of 16 bits in a row.
+#[derive(Clone, Copy)]
+pub(crate) struct HalfArray<const LANES: usize, const EXPONENT: i16>([u16; LANES]);
+
+impl<const LANES: usize, const EXPONENT: i16> Signed for HalfArray<LANES, EXPONENT> {
+    type Value = u16;
+    const LANES: usize = LANES;
+
+    #[inline(always)]
+    unsafe fn load(from: *const u16) -> Self {
+        // SAFETY: the caller vouches for that many values; an array of them needs no more alignment than one.
+        Self(unsafe { from.cast::<[u16; LANES]>().read() })
+    }
+
+    #[inline(always)]
+    unsafe fn negatives(self) -> u64 {
+        gather(lanes!(i, [0; LANES], (self.0[i] >> 15) as u8))
+    }
+
+    #[inline(always)]
+    unsafe fn zeros(self) -> u64 {
+        gather(lanes!(i, [0; LANES], u8::from(self.0[i] << 1 == 0)))
+    }
+
+    #[inline(always)]
+    unsafe fn non_finites(self) -> u64 {
+        let exponent = EXPONENT.cast_unsigned();
+        gather(lanes!(i, [0; LANES], u8::from(self.0[i] & exponent == exponent)))
     }
 }
 
