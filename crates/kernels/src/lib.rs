@@ -20,7 +20,7 @@
 //!
 //! # Main entry points
 //!
-//! - voter: [`momentum_pack`], [`pack()`] or [`pack_half`], then [`apply()`] with the verdict;
+//! - voter: [`momentum_pack`], [`lion_pack`], [`pack()`] or [`pack_half`], then [`apply()`] with the verdict;
 //! - server: [`decide()`] over all [`Ballot`]s at hand, or a [`StreamTally`] of them as they come;
 //!   [`agreement`] of each with the verdict;
 //! - whoever reads planes from elsewhere: [`is_canonical`];
@@ -59,6 +59,6 @@ pub use apply::{apply, unpack};
 pub use ballot::{Agreement, Ballot, agreement, is_canonical};
 pub use decide::{Coin, Decided, Tie, coin_word, decide};
 pub use isa::{Isa, UnknownIsa};
-pub use pack::{AbstainOn, Half, Packed, momentum_pack, pack, pack_half};
+pub use pack::{AbstainOn, Half, Packed, lion_pack, momentum_pack, pack, pack_half};
 pub use plane::{tail_mask, words};
 pub use stream::StreamTally;

@@ -1,4 +1,4 @@
-//! Values to ballots: [`pack`], [`pack_half`] and [`momentum_pack`].
+//! Values to ballots: [`pack`], [`pack_half`], [`momentum_pack`] and [`lion_pack`].
 
 use std::hint::cold_path;
 use std::ops::AddAssign;
@@ -113,6 +113,36 @@ pub fn momentum_pack(
     momentum_pack_on(Isa::active(), gradient, momentum, beta, abstain_on, signs, abstain)
 }
 
+/// Packs the signs of Lion's update and then moves its momentum, in one pass.
+///
+/// The ballot is that of [`pack`] on `c = β₁·m + (1 − β₁)·g`, and then `m = β₂·m + (1 − β₂)·g`, both from the
+/// old `m`. As in [`momentum_pack`] each 1 − β is taken in `f64` and rounded once to `f32`, and each product and
+/// sum is rounded to `f32`, never fused. (Chen et al. 2023, "Symbolic discovery of optimization algorithms",
+/// algorithm 2.)
+///
+/// | gradient | momentum | ballot |
+/// |---|---|---|
+/// | ±0 | moves | that of `c`; abstains under [`AbstainOn::Gradient`] |
+/// | NaN, +∞, −∞ | stays as it was | abstains, counted in [`Packed::non_finite`] |
+/// | finite, but `c` or the new `m` would overflow | stays as it was | abstains, counted in [`Packed::non_finite`] |
+///
+/// [`AbstainOn::Momentum`] means a `c` of exactly ±0 here. With β₁ = β₂ all is as in [`momentum_pack`].
+///
+/// # Panics
+///
+/// If `momentum` is not as long as `gradient`, or if `signs` or `abstain` is not exactly
+/// [`words(gradient.len())`](words) long.
+pub fn lion_pack(
+    gradient: &[f32],
+    momentum: &mut [f32],
+    (beta_1, beta_2): (f32, f32),
+    abstain_on: AbstainOn,
+    signs: &mut [u64],
+    abstain: &mut [u64],
+) -> Packed {
+    lion_pack_on(Isa::active(), gradient, momentum, (beta_1, beta_2), abstain_on, signs, abstain)
+}
+
 kernel! {
     pub(crate) fn pack_on(values: &[f32], signs: &mut [u64], abstain: &mut [u64]) -> Packed = pack_body;
 }
@@ -131,6 +161,17 @@ kernel! {
         signs: &mut [u64],
         abstain: &mut [u64],
     ) -> Packed = momentum_pack_body;
+}
+
+kernel! {
+    pub(crate) fn lion_pack_on(
+        gradient: &[f32],
+        momentum: &mut [f32],
+        betas: (f32, f32),
+        abstain_on: AbstainOn,
+        signs: &mut [u64],
+        abstain: &mut [u64],
+    ) -> Packed = lion_pack_body;
 }
 
 /// Panics unless both planes fit that many coordinates.
@@ -257,13 +298,77 @@ unsafe fn momentum_pack_body<A: Arch>(
     signs: &mut [u64],
     abstain: &mut [u64],
 ) -> Packed {
+    let step = Mean::new(beta);
+    let rates = Rates { vote: step, step };
+    // SAFETY: passed on.
+    unsafe { moving_pack::<A, false>(gradient, momentum, rates, abstain_on, signs, abstain) }
+}
+
+/// # Safety
+///
+/// The processor has `A`.
+#[inline(always)]
+unsafe fn lion_pack_body<A: Arch>(
+    gradient: &[f32],
+    momentum: &mut [f32],
+    (beta_1, beta_2): (f32, f32),
+    abstain_on: AbstainOn,
+    signs: &mut [u64],
+    abstain: &mut [u64],
+) -> Packed {
+    let rates = Rates { vote: Mean::new(beta_1), step: Mean::new(beta_2) };
+    // SAFETY: passed on.
+    unsafe { moving_pack::<A, true>(gradient, momentum, rates, abstain_on, signs, abstain) }
+}
+
+/// A moving mean: old × `kept` + new × `added`.
+#[derive(Clone, Copy)]
+struct Mean {
+    kept: f32,
+    added: f32,
+}
+
+impl Mean {
+    fn new(beta: f32) -> Mean {
+        Mean { kept: beta, added: (1.0 - f64::from(beta)) as f32 }
+    }
+
+    /// # Safety
+    ///
+    /// The processor has `V`.
+    #[inline(always)]
+    unsafe fn of<V: Floats>(self, old: V, new: V) -> V {
+        // SAFETY: the caller vouches for `V`.
+        unsafe { old.mul(V::splat(self.kept)).add(new.mul(V::splat(self.added))) }
+    }
+}
+
+/// The mean whose sign is the vote, and the one that the momentum becomes.
+#[derive(Clone, Copy)]
+struct Rates {
+    vote: Mean,
+    step: Mean,
+}
+
+/// # Safety
+///
+/// The processor has `A`.
+#[inline(always)]
+unsafe fn moving_pack<A: Arch, const LION: bool>(
+    gradient: &[f32],
+    momentum: &mut [f32],
+    rates: Rates,
+    abstain_on: AbstainOn,
+    signs: &mut [u64],
+    abstain: &mut [u64],
+) -> Packed {
     assert_eq!(momentum.len(), gradient.len(), "coordinates of the momentum");
     check_planes(gradient.len(), signs, abstain);
     // SAFETY: the caller vouches for `A`; the lengths were checked.
     unsafe {
         match abstain_on {
-            AbstainOn::Momentum => momentum_pack_planes::<A, false>(gradient, momentum, beta, signs, abstain),
-            AbstainOn::Gradient => momentum_pack_planes::<A, true>(gradient, momentum, beta, signs, abstain),
+            AbstainOn::Momentum => moving_planes::<A, LION, false>(gradient, momentum, rates, signs, abstain),
+            AbstainOn::Gradient => moving_planes::<A, LION, true>(gradient, momentum, rates, signs, abstain),
         }
     }
 }
@@ -272,14 +377,13 @@ unsafe fn momentum_pack_body<A: Arch>(
 ///
 /// The processor has `A`; the momentum is as long as the gradient, and the planes fit both.
 #[inline(always)]
-unsafe fn momentum_pack_planes<A: Arch, const ON_GRADIENT: bool>(
+unsafe fn moving_planes<A: Arch, const LION: bool, const ON_GRADIENT: bool>(
     gradient: &[f32],
     momentum: &mut [f32],
-    beta: f32,
+    rates: Rates,
     signs: &mut [u64],
     abstain: &mut [u64],
 ) -> Packed {
-    let rates = (beta, (1.0 - f64::from(beta)) as f32);
     let mut packed = Packed::default();
     let whole = gradient.len() / WORD_BITS;
     for at in 0..whole {
@@ -288,7 +392,7 @@ unsafe fn momentum_pack_planes<A: Arch, const ON_GRADIENT: bool>(
         // planes exist.
         packed += unsafe {
             let (g, v) = (gradient.as_ptr().add(first), momentum.as_mut_ptr().add(first));
-            momentum_pack_word::<A, ON_GRADIENT>(g, v, rates).write(at, u64::MAX, signs, abstain)
+            moving_word::<A, LION, ON_GRADIENT>(g, v, rates).write(at, u64::MAX, signs, abstain)
         };
     }
     let first = whole * WORD_BITS;
@@ -300,7 +404,7 @@ unsafe fn momentum_pack_planes<A: Arch, const ON_GRADIENT: bool>(
         // SAFETY: the processor has `A`; the padding makes the word whole, and the planes have one for the
         // rest.
         packed += unsafe {
-            momentum_pack_word::<A, ON_GRADIENT>(g.as_ptr(), v.as_mut_ptr(), rates).write(
+            moving_word::<A, LION, ON_GRADIENT>(g.as_ptr(), v.as_mut_ptr(), rates).write(
                 whole,
                 tail_mask(gradient.len()),
                 signs,
@@ -316,10 +420,10 @@ unsafe fn momentum_pack_planes<A: Arch, const ON_GRADIENT: bool>(
 ///
 /// The processor has `A`, and there are 64 values of each.
 #[inline(always)]
-unsafe fn momentum_pack_word<A: Arch, const ON_GRADIENT: bool>(
+unsafe fn moving_word<A: Arch, const LION: bool, const ON_GRADIENT: bool>(
     gradient: *const f32,
     momentum: *mut f32,
-    (beta, rest): (f32, f32),
+    rates: Rates,
 ) -> Word {
     let mut word = Word::default();
     let mut lane = 0;
@@ -328,10 +432,15 @@ unsafe fn momentum_pack_word<A: Arch, const ON_GRADIENT: bool>(
         unsafe {
             let g = A::Floats::load(gradient.add(lane));
             let old = A::Floats::load(momentum.add(lane));
-            let new = old.mul(A::Floats::splat(beta)).add(g.mul(A::Floats::splat(rest)));
+            let new = rates.step.of(old, g);
             // A gradient that is not finite makes a momentum that is not (0·∞ is NaN), so that one test finds
             // both.
-            let non_finite = new.non_finites();
+            let mut non_finite = new.non_finites();
+            let mut vote = new;
+            if LION {
+                vote = rates.vote.of(old, g);
+                non_finite |= vote.non_finites();
+            }
             new.store(momentum.add(lane));
             if non_finite != 0 {
                 // Apart and rare: of a plain selection the compiler makes a masked store, with which the AVX2
@@ -339,8 +448,8 @@ unsafe fn momentum_pack_word<A: Arch, const ON_GRADIENT: bool>(
                 cold_path();
                 A::Floats::select(non_finite, old, new).store(momentum.add(lane));
             }
-            let zero = if ON_GRADIENT { new.zeros() | g.zeros() } else { new.zeros() };
-            word.negative |= new.negatives() << lane;
+            let zero = if ON_GRADIENT { vote.zeros() | g.zeros() } else { vote.zeros() };
+            word.negative |= vote.negatives() << lane;
             word.abstain |= (zero | non_finite) << lane;
             word.non_finite |= non_finite << lane;
         }

@@ -34,6 +34,19 @@ pub fn momentum_pack_with(
     crate::pack::momentum_pack_on(isa, gradient, momentum, beta, abstain_on, signs, abstain)
 }
 
+/// [`crate::lion_pack()`] on that instruction set.
+pub fn lion_pack_with(
+    isa: Isa,
+    gradient: &[f32],
+    momentum: &mut [f32],
+    betas: (f32, f32),
+    abstain_on: AbstainOn,
+    signs: &mut [u64],
+    abstain: &mut [u64],
+) -> Packed {
+    crate::pack::lion_pack_on(isa, gradient, momentum, betas, abstain_on, signs, abstain)
+}
+
 /// [`crate::unpack()`] on that instruction set.
 pub fn unpack_with(isa: Isa, signs: &[u64], abstain: Option<&[u64]>, out: &mut [f32]) {
     crate::apply::unpack_on(isa, signs, abstain, out);

@@ -6,6 +6,7 @@ mod data;
 mod decide;
 mod isa;
 mod laws;
+mod lion;
 mod oracle;
 mod pack;
 mod prop;

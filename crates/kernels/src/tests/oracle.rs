@@ -60,6 +60,30 @@ pub(crate) fn momentum_pack(
     pack(&ballot)
 }
 
+pub(crate) fn lion_pack(
+    gradient: &[f32],
+    momentum: &mut [f32],
+    betas: (f32, f32),
+    abstain_on: AbstainOn,
+) -> (Vec<u64>, Vec<u64>, Packed) {
+    let mean = |beta: f32, old: f32, new: f32| {
+        let kept = beta * old;
+        let added = (1.0 - f64::from(beta)) as f32 * new;
+        kept + added
+    };
+    let mut ballot = vec![0.0; gradient.len()];
+    for (i, g) in gradient.iter().enumerate() {
+        let (c, m) = (mean(betas.0, momentum[i], *g), mean(betas.1, momentum[i], *g));
+        if !g.is_finite() || !c.is_finite() || !m.is_finite() {
+            ballot[i] = f32::NAN;
+            continue;
+        }
+        momentum[i] = m;
+        ballot[i] = if abstain_on == AbstainOn::Gradient && *g == 0.0 { 0.0 } else { c };
+    }
+    pack(&ballot)
+}
+
 pub(crate) fn unpack(signs: &[u64], abstain: Option<&[u64]>, coordinates: usize) -> Vec<f32> {
     let value = |i| match (abstain.is_some_and(|abstain| bit(abstain, i)), bit(signs, i)) {
         (true, _) => 0.0,
