@@ -26,14 +26,14 @@ impl Room {
         Room([MaybeUninit::uninit(); ROOM_WORDS])
     }
 
-    /// Two counters of up to `first` and `second`, over tiles of as many words as is best, up to
+    /// Two counters, of up to so much each, over tiles of as many words as is best, up to
     /// [`TILE_WORDS`].
     ///
     /// One group is read straight through, and then what it needs is that its lines and planes stay in the
     /// first-level cache. With more groups than one, each reads its ballots in runs of a tile, and memory
     /// answers long runs much faster than short ones: on a Zen 4, 100 voters took 1.3 times as long in tiles
     /// of 128 words as in tiles of 1,024.
-    pub(crate) fn counters(&mut self, first: usize, second: usize) -> [Counter<'_>; 2] {
+    pub(crate) fn counters(&mut self, [first, second]: [usize; 2]) -> [Counter<'_>; 2] {
         let planes = digits(first) + digits(second);
         let most = if first < GROUP { TILE_WORDS / 8 } else { TILE_WORDS };
         // Whole lines of a cache: 32 planes, of 65,535 voters who all abstain, leave 256 words.
@@ -111,14 +111,46 @@ impl<'a> Counter<'a> {
         unsafe { V::load(self.planes.as_ptr().add(plane * self.tile + at).cast()) }
     }
 
-    /// How many of `left` sources the next group takes. Its sum never has more planes than are in use, which
-    /// matters to counters that began with a small group and were given many sources later.
-    pub(crate) fn group(&self, left: usize) -> usize {
+    /// How many of `left` sources, each worth 2 to the power `place`, the next group takes. Its sum never has
+    /// more planes than are in use from there, which matters to counters that began with a small group and
+    /// were given many sources later.
+    pub(crate) fn group(&self, place: usize, left: usize) -> usize {
         let whole = left.min(GROUP);
-        match self.counted {
+        match self.counted >> place {
             0 => (1 << (whole + 1).ilog2().min(4)) - 1,
-            _ => 1 << usize::min(whole.ilog2() as usize, self.used),
+            _ => 1 << usize::min(whole.ilog2() as usize, self.used - place),
         }
+    }
+
+    /// Adds one group of sources that are worth 2 to the power `place` each, of a size that
+    /// [`Counter::group`] gave, over the first `len` words of the tile.
+    ///
+    /// # Safety
+    ///
+    /// As for [`Counter::add`].
+    #[inline(always)]
+    pub(crate) unsafe fn add_at_place<A: Arch, const EXCEPT: bool>(
+        &mut self,
+        place: usize,
+        sources: &[Source<'_>],
+        len: usize,
+    ) {
+        while self.used < place {
+            let zeros = &mut self.planes[self.used * self.tile..][..len];
+            zeros.fill(MaybeUninit::new(0));
+            self.used += 1;
+        }
+        // The planes from `place` up are a counter themselves, which nothing below carries into.
+        let mut above = Counter {
+            planes: &mut self.planes[place * self.tile..],
+            tile: self.tile,
+            used: self.used - place,
+            counted: self.counted >> place,
+        };
+        // SAFETY: passed on.
+        unsafe { above.add::<A, EXCEPT>(sources, len) };
+        self.used = place + above.used;
+        self.counted += sources.len() << place;
     }
 
     /// Adds one group, of a size that [`Counter::group`] gave, over the first `len` words of the tile.

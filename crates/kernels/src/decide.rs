@@ -7,6 +7,8 @@
 //! that is, when 2N + A > M: one comparison with a constant, done digit by digit on whole vectors. Equality
 //! is a tie. Where a tile has no abstentions, A is not counted, and N is compared with ⌊M/2⌋.
 
+use std::ops::Range;
+
 use crate::adder::{Counter, GROUP, Room, Source, TILE_WORDS};
 use crate::pack::check_planes;
 use crate::plane::tail_mask;
@@ -122,14 +124,49 @@ unsafe fn decide_body<A: Arch>(
     hold: &mut [u64],
 ) -> Decided {
     assert!(ballots.len() <= MAX_BALLOTS, "expected at most {MAX_BALLOTS} ballots, got {}", ballots.len());
-    check_planes(coordinates, signs, hold);
     for ballot in ballots {
         ballot.check(coordinates);
     }
     let rule = Rule { voters: ballots.len(), min_voters: usize::max(1, min_voters as usize), tie };
-    let silent = ballots.iter().filter(|ballot| ballot.abstain.is_some()).count();
+    // SAFETY: passed on; the ballots were checked.
+    unsafe { decide_counts::<A, _>(&Equals(ballots), &rule, coordinates, signs, hold) }
+}
+
+/// Those whose ballots are counted.
+pub(crate) trait Voters {
+    /// The most that the counts of negative votes and of abstentions can be.
+    fn most(&self) -> [usize; 2];
+
+    /// Counts the negative votes over a tile of words and, unless there are none in it, the abstentions.
+    ///
+    /// # Safety
+    ///
+    /// The processor has `A`; the counters have room for [`Voters::most`], the tile is no longer than theirs,
+    /// and all planes of all ballots have those words.
+    unsafe fn count<A: Arch>(
+        &self,
+        tile: Range<usize>,
+        negatives: &mut Counter<'_>,
+        abstentions: &mut Counter<'_>,
+    );
+}
+
+/// The verdict of voters, a tile at a time.
+///
+/// # Safety
+///
+/// The processor has `A`; all planes of all ballots fit that many coordinates.
+#[inline(always)]
+pub(crate) unsafe fn decide_counts<A: Arch, E: Voters>(
+    voters: &E,
+    rule: &Rule,
+    coordinates: usize,
+    signs: &mut [u64],
+    hold: &mut [u64],
+) -> Decided {
+    check_planes(coordinates, signs, hold);
     let mut room = Room::new();
-    let [mut negatives, mut abstentions] = room.counters(ballots.len(), silent);
+    let [mut negatives, mut abstentions] = room.counters(voters.most());
     let mut decided = Decided::default();
     let mut first = 0;
     while first < signs.len() {
@@ -138,11 +175,13 @@ unsafe fn decide_body<A: Arch>(
         let most = if first == 0 { lead(signs, negatives.tile()) } else { negatives.tile() };
         let len = usize::min(most, signs.len() - first);
         let last = if first + len == signs.len() { tail_mask(coordinates) } else { u64::MAX };
+        negatives.clear();
+        abstentions.clear();
         // SAFETY: the processor has `A`; `first..first + len` is within the verdict's planes, and those of
         // the ballots are as long.
         unsafe {
-            count::<A>(ballots, first, len, &mut negatives, &mut abstentions);
-            let tile = Tile { rule: &rule, first, negatives: &negatives, abstentions: &abstentions };
+            voters.count::<A>(first..first + len, &mut negatives, &mut abstentions);
+            let tile = Tile { rule, first, negatives: &negatives, abstentions: &abstentions };
             tile.decide::<A>(
                 &mut signs[first..first + len],
                 &mut hold[first..first + len],
@@ -166,56 +205,73 @@ fn lead(plane: &[u64], tile: usize) -> usize {
 /// The plane of a tile without abstentions.
 pub(crate) static NONE: [u64; TILE_WORDS] = [0; TILE_WORDS];
 
-/// Counts the negative votes and, unless there are none in this tile, the abstentions.
+/// One vote each.
+pub(crate) struct Equals<'a>(pub(crate) &'a [Ballot<'a>]);
+
+impl Voters for Equals<'_> {
+    fn most(&self) -> [usize; 2] {
+        [self.0.len(), self.0.iter().filter(|ballot| ballot.abstain.is_some()).count()]
+    }
+
+    #[inline(always)]
+    unsafe fn count<A: Arch>(
+        &self,
+        tile: Range<usize>,
+        negatives: &mut Counter<'_>,
+        abstentions: &mut Counter<'_>,
+    ) {
+        // SAFETY: passed on.
+        unsafe { count_at_place::<A, _>(self.0.iter(), tile, 0, negatives, abstentions) };
+    }
+}
+
+/// Counts votes and abstentions that are worth 2 to the power `place` each.
 ///
 /// # Safety
 ///
-/// The processor has `A`; `len` is at most the counters' tile, and all planes of all ballots have the words
-/// `first..first + len`.
+/// As for [`Voters::count`].
 #[inline(always)]
-unsafe fn count<A: Arch>(
-    ballots: &[Ballot<'_>],
-    first: usize,
-    len: usize,
+pub(crate) unsafe fn count_at_place<'a, A: Arch, I: Iterator<Item = &'a Ballot<'a>> + Clone>(
+    mut ballots: I,
+    tile: Range<usize>,
+    place: usize,
     negatives: &mut Counter<'_>,
     abstentions: &mut Counter<'_>,
 ) {
-    negatives.clear();
-    abstentions.clear();
-    let tile = first..first + len;
+    let len = tile.len();
     let abstains = |ballot: &Ballot<'_>| ballot.abstain.is_some_and(|plane| any(&plane[tile.clone()]));
-    let dense = !ballots.iter().any(abstains);
-    let mut rest = ballots;
-    while !rest.is_empty() {
-        let (group, later) = rest.split_at(negatives.group(rest.len()));
+    let dense = !ballots.clone().any(abstains);
+    let mut planes = ballots.clone().filter_map(|ballot| ballot.abstain);
+    let mut left = ballots.clone().count();
+    while left > 0 {
+        let group = negatives.group(place, left);
         let mut sources = [Source { set: &[], except: &[] }; GROUP];
-        for (source, ballot) in sources.iter_mut().zip(group) {
+        for (source, ballot) in sources[..group].iter_mut().zip(&mut ballots) {
             source.set = &ballot.signs[tile.clone()];
             source.except = ballot.abstain.map_or(&NONE[..len], |plane| &plane[tile.clone()]);
         }
         // SAFETY: the caller vouches for `A`; each slice has `len` words.
         unsafe {
             if dense {
-                negatives.add::<A, false>(&sources[..group.len()], len);
+                negatives.add_at_place::<A, false>(place, &sources[..group], len);
             } else {
-                negatives.add::<A, true>(&sources[..group.len()], len);
+                negatives.add_at_place::<A, true>(place, &sources[..group], len);
             }
         }
-        rest = later;
+        left -= group;
     }
     if dense {
         return;
     }
-    let mut planes = ballots.iter().filter_map(|ballot| ballot.abstain);
     let mut left = planes.clone().count();
     while left > 0 {
-        let group = abstentions.group(left);
+        let group = abstentions.group(place, left);
         let mut sources = [Source { set: &[], except: &[] }; GROUP];
         for (source, plane) in sources[..group].iter_mut().zip(&mut planes) {
             source.set = &plane[tile.clone()];
         }
         // SAFETY: the caller vouches for `A`; each `set` has `len` words.
-        unsafe { abstentions.add::<A, false>(&sources[..group], len) };
+        unsafe { abstentions.add_at_place::<A, false>(place, &sources[..group], len) };
         left -= group;
     }
 }

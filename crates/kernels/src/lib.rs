@@ -22,7 +22,7 @@
 //!
 //! - voter: [`momentum_pack`], [`lion_pack`], [`pack()`] or [`pack_half`], then [`apply()`] with the verdict;
 //! - server: [`decide()`] over all [`Ballot`]s at hand, or a [`StreamTally`] of them as they come;
-//!   [`agreement`] of each with the verdict;
+//!   [`decide_weighted`] where they do not count alike; [`agreement`] of each with the verdict;
 //! - whoever reads planes from elsewhere: [`is_canonical`];
 //! - [`Isa`]: which instruction set is in use, and why.
 //!
@@ -54,6 +54,7 @@ pub mod testing;
 #[cfg(test)]
 mod tests;
 mod vector;
+mod weighted;
 
 pub use apply::{apply, unpack};
 pub use ballot::{Agreement, Ballot, agreement, is_canonical};
@@ -62,3 +63,4 @@ pub use isa::{Isa, UnknownIsa};
 pub use pack::{AbstainOn, Half, Packed, lion_pack, momentum_pack, pack, pack_half};
 pub use plane::{tail_mask, words};
 pub use stream::StreamTally;
+pub use weighted::decide_weighted;

@@ -378,7 +378,7 @@ impl Side<'_> {
         }
         let mut rest = &sources[..waiting + come.len()];
         while !rest.is_empty() {
-            let (group, later) = rest.split_at(counter.group(rest.len()));
+            let (group, later) = rest.split_at(counter.group(0, rest.len()));
             // SAFETY: the processor has `A`, and each slice has `len` words.
             unsafe {
                 if excepts {

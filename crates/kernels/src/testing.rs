@@ -82,6 +82,21 @@ pub fn agreement_with(
     crate::ballot::agreement_on(isa, ballot, signs, hold, coordinates)
 }
 
+/// [`crate::decide_weighted()`] on that instruction set.
+#[expect(clippy::too_many_arguments, reason = "those of the function, and the instruction set")]
+pub fn decide_weighted_with(
+    isa: Isa,
+    ballots: &[Ballot<'_>],
+    weights: &[u16],
+    coordinates: usize,
+    tie: Tie,
+    min_weight: u32,
+    signs: &mut [u64],
+    hold: &mut [u64],
+) -> Decided {
+    crate::weighted::decide_weighted_on(isa, ballots, weights, coordinates, tie, min_weight, signs, hold)
+}
+
 /// [`StreamTally::add_all`] on that instruction set.
 pub fn stream_add_with(isa: Isa, tally: &mut StreamTally, ballots: &[Ballot<'_>]) {
     crate::stream::add_on(isa, tally, ballots);

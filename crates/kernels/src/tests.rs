@@ -11,3 +11,4 @@ mod oracle;
 mod pack;
 mod prop;
 mod stream;
+mod weighted;
