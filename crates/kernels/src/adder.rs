@@ -129,10 +129,11 @@ impl<'a> Counter<'a> {
     ///
     /// As for [`Counter::add`].
     #[inline(always)]
-    pub(crate) unsafe fn add_at_place<A: Arch, const EXCEPT: bool>(
+    pub(crate) unsafe fn add_at_place<A: Arch>(
         &mut self,
         place: usize,
         sources: &[Source<'_>],
+        except: bool,
         len: usize,
     ) {
         while self.used < place {
@@ -148,7 +149,7 @@ impl<'a> Counter<'a> {
             counted: self.counted >> place,
         };
         // SAFETY: passed on.
-        unsafe { above.add::<A, EXCEPT>(sources, len) };
+        unsafe { above.add::<A>(sources, except, len) };
         self.used = place + above.used;
         self.counted += sources.len() << place;
     }
@@ -158,28 +159,15 @@ impl<'a> Counter<'a> {
     /// # Safety
     ///
     /// The processor has `A`; `len` is at most the tile, and every plane of every source has at least `len`
-    /// words (`except` only if `EXCEPT`).
+    /// words (`except` only if that is to be looked at).
     #[inline(always)]
-    pub(crate) unsafe fn add<A: Arch, const EXCEPT: bool>(&mut self, sources: &[Source<'_>], len: usize) {
+    pub(crate) unsafe fn add<A: Arch>(&mut self, sources: &[Source<'_>], except: bool, len: usize) {
         let before = self.used;
         self.counted += sources.len();
         self.used = digits(self.counted);
         assert!(self.used * self.tile <= self.planes.len(), "more is counted than there is room for");
-        // SAFETY: passed on; the constants match the number of sources.
-        unsafe {
-            match (before, sources.len()) {
-                (0, 1) => self.add_group::<A, 1, false, EXCEPT>(before, sources, len),
-                (0, 3) => self.add_group::<A, 2, false, EXCEPT>(before, sources, len),
-                (0, 7) => self.add_group::<A, 3, false, EXCEPT>(before, sources, len),
-                (0, 15) => self.add_group::<A, 4, false, EXCEPT>(before, sources, len),
-                (_, 1) => self.add_group::<A, 0, true, EXCEPT>(before, sources, len),
-                (_, 2) => self.add_group::<A, 1, true, EXCEPT>(before, sources, len),
-                (_, 4) => self.add_group::<A, 2, true, EXCEPT>(before, sources, len),
-                (_, 8) => self.add_group::<A, 3, true, EXCEPT>(before, sources, len),
-                (_, 16) => self.add_group::<A, 4, true, EXCEPT>(before, sources, len),
-                (_, other) => unreachable!("a group of {other} planes"),
-            }
-        }
+        // SAFETY: passed on.
+        unsafe { A::add_group(self, before, sources, except, len) };
     }
 
     /// # Safety
@@ -268,6 +256,62 @@ impl<'a> Counter<'a> {
             if before < self.used {
                 carry.store(planes.add(before * self.tile));
             }
+        }
+    }
+}
+
+outlined! {
+    /// A group added to a counter.
+    pub(crate) trait AddGroup {
+        fn add_group(counter: &mut Counter<'_>, before: usize, sources: &[Source<'_>], except: bool, len: usize) =
+            add_group_body;
+    }
+}
+
+/// # Safety
+///
+/// As for [`Counter::add`], whose accounts have been brought up to date; there were `before` planes before.
+#[inline(always)]
+unsafe fn add_group_body<A: Arch>(
+    counter: &mut Counter<'_>,
+    before: usize,
+    sources: &[Source<'_>],
+    except: bool,
+    len: usize,
+) {
+    // SAFETY: passed on.
+    unsafe {
+        if except {
+            add_group_except::<A, true>(counter, before, sources, len);
+        } else {
+            add_group_except::<A, false>(counter, before, sources, len);
+        }
+    }
+}
+
+/// # Safety
+///
+/// As for [`add_group_body`].
+#[inline(always)]
+unsafe fn add_group_except<A: Arch, const EXCEPT: bool>(
+    counter: &mut Counter<'_>,
+    before: usize,
+    sources: &[Source<'_>],
+    len: usize,
+) {
+    // SAFETY: passed on; the constants match the number of sources.
+    unsafe {
+        match (before, sources.len()) {
+            (0, 1) => counter.add_group::<A, 1, false, EXCEPT>(before, sources, len),
+            (0, 3) => counter.add_group::<A, 2, false, EXCEPT>(before, sources, len),
+            (0, 7) => counter.add_group::<A, 3, false, EXCEPT>(before, sources, len),
+            (0, 15) => counter.add_group::<A, 4, false, EXCEPT>(before, sources, len),
+            (_, 1) => counter.add_group::<A, 0, true, EXCEPT>(before, sources, len),
+            (_, 2) => counter.add_group::<A, 1, true, EXCEPT>(before, sources, len),
+            (_, 4) => counter.add_group::<A, 2, true, EXCEPT>(before, sources, len),
+            (_, 8) => counter.add_group::<A, 3, true, EXCEPT>(before, sources, len),
+            (_, 16) => counter.add_group::<A, 4, true, EXCEPT>(before, sources, len),
+            (_, other) => unreachable!("a group of {other} planes"),
         }
     }
 }

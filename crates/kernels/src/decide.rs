@@ -182,7 +182,8 @@ pub(crate) unsafe fn decide_counts<A: Arch, E: Voters>(
         unsafe {
             voters.count::<A>(first..first + len, &mut negatives, &mut abstentions);
             let tile = Tile { rule, first, negatives: &negatives, abstentions: &abstentions };
-            tile.decide::<A>(
+            A::decide_tile(
+                &tile,
                 &mut signs[first..first + len],
                 &mut hold[first..first + len],
                 last,
@@ -251,13 +252,7 @@ pub(crate) unsafe fn count_at_place<'a, A: Arch, I: Iterator<Item = &'a Ballot<'
             source.except = ballot.abstain.map_or(&NONE[..len], |plane| &plane[tile.clone()]);
         }
         // SAFETY: the caller vouches for `A`; each slice has `len` words.
-        unsafe {
-            if dense {
-                negatives.add_at_place::<A, false>(place, &sources[..group], len);
-            } else {
-                negatives.add_at_place::<A, true>(place, &sources[..group], len);
-            }
-        }
+        unsafe { negatives.add_at_place::<A>(place, &sources[..group], !dense, len) };
         left -= group;
     }
     if dense {
@@ -271,7 +266,7 @@ pub(crate) unsafe fn count_at_place<'a, A: Arch, I: Iterator<Item = &'a Ballot<'
             source.set = &plane[tile.clone()];
         }
         // SAFETY: the caller vouches for `A`; each `set` has `len` words.
-        unsafe { abstentions.add_at_place::<A, false>(place, &sources[..group], len) };
+        unsafe { abstentions.add_at_place::<A>(place, &sources[..group], false, len) };
         left -= group;
     }
 }
@@ -349,6 +344,29 @@ impl<V: Bits> Comparison<V> {
     }
 }
 
+outlined! {
+    /// The verdict over one tile.
+    pub(crate) trait DecideTile {
+        fn decide_tile(tile: &Tile<'_>, signs: &mut [u64], hold: &mut [u64], last: u64, decided: &mut Decided) =
+            decide_tile_body;
+    }
+}
+
+/// # Safety
+///
+/// As for [`Tile::decide`].
+#[inline(always)]
+unsafe fn decide_tile_body<A: Arch>(
+    tile: &Tile<'_>,
+    signs: &mut [u64],
+    hold: &mut [u64],
+    last: u64,
+    decided: &mut Decided,
+) {
+    // SAFETY: passed on.
+    unsafe { tile.decide::<A>(signs, hold, last, decided) }
+}
+
 impl Tile<'_> {
     /// Writes the verdict over this tile and counts what is in it. `last` are the valid bits of its last
     /// word.
@@ -357,13 +375,7 @@ impl Tile<'_> {
     ///
     /// The processor has `A`; both slices are equally long, not empty, and not longer than what was counted.
     #[inline(always)]
-    pub(crate) unsafe fn decide<A: Arch>(
-        &self,
-        signs: &mut [u64],
-        hold: &mut [u64],
-        last: u64,
-        decided: &mut Decided,
-    ) {
+    unsafe fn decide<A: Arch>(&self, signs: &mut [u64], hold: &mut [u64], last: u64, decided: &mut Decided) {
         let Rule { voters, min_voters, .. } = *self.rule;
         let dense = self.abstentions.used() == 0;
         // Nothing is ever tied or held here: the commonest case of all, without coins and without counting.

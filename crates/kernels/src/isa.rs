@@ -174,3 +174,55 @@ macro_rules! kernel {
         }
     };
 }
+
+/// Makes a trait of `unsafe fn body<A: Arch>(arguments)`, implemented for every instruction set by a copy of
+/// the body that is compiled once, with its features, and called: for what is large and has several callers.
+/// Inlined at each of them, the counting made the crate take four times as long to compile.
+///
+/// The method has the obligations of the body.
+macro_rules! outlined {
+    ($(#[$meta:meta])* $vis:vis trait $trait:ident { fn $name:ident($($argument:ident: $type:ty),* $(,)?) = $body:ident; }) => {
+        $(#[$meta])*
+        $vis trait $trait {
+            unsafe fn $name($($argument: $type),*);
+        }
+
+        impl $trait for $crate::vector::Portable {
+            #[inline(never)]
+            unsafe fn $name($($argument: $type),*) {
+                // SAFETY: passed on.
+                unsafe { $body::<$crate::vector::Portable>($($argument),*) }
+            }
+        }
+
+        #[cfg(target_arch = "x86_64")]
+        impl $trait for $crate::vector::Avx2 {
+            #[inline(always)]
+            unsafe fn $name($($argument: $type),*) {
+                #[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt")]
+                #[inline(never)]
+                unsafe fn avx2($($argument: $type),*) {
+                    // SAFETY: passed on.
+                    unsafe { $body::<$crate::vector::Avx2>($($argument),*) }
+                }
+                // SAFETY: passed on; whoever has `Avx2` has the features.
+                unsafe { avx2($($argument),*) }
+            }
+        }
+
+        #[cfg(target_arch = "x86_64")]
+        impl $trait for $crate::vector::Avx512 {
+            #[inline(always)]
+            unsafe fn $name($($argument: $type),*) {
+                #[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt,avx512f,avx512bw,avx512dq,avx512vl")]
+                #[inline(never)]
+                unsafe fn avx512($($argument: $type),*) {
+                    // SAFETY: passed on.
+                    unsafe { $body::<$crate::vector::Avx512>($($argument),*) }
+                }
+                // SAFETY: passed on; whoever has `Avx512` has the features.
+                unsafe { avx512($($argument),*) }
+            }
+        }
+    };
+}

@@ -279,13 +279,13 @@ unsafe fn decide_body<A: Arch>(
         let tile = first..first + len;
         // SAFETY: the processor has `A`; `len` words were counted, and the verdict has them from `first`.
         unsafe {
-            let tile_counts = Tile {
+            let counts = Tile {
                 rule: &rule,
                 first,
                 negatives: &negatives.count_waiting::<A>(),
                 abstentions: &abstentions.count_waiting::<A>(),
             };
-            tile_counts.decide::<A>(&mut signs[tile.clone()], &mut hold[tile], last, &mut decided);
+            A::decide_tile(&counts, &mut signs[tile.clone()], &mut hold[tile], last, &mut decided);
         }
     }
     decided
@@ -380,13 +380,7 @@ impl Side<'_> {
         while !rest.is_empty() {
             let (group, later) = rest.split_at(counter.group(0, rest.len()));
             // SAFETY: the processor has `A`, and each slice has `len` words.
-            unsafe {
-                if excepts {
-                    counter.add::<A, true>(group, len);
-                } else {
-                    counter.add::<A, false>(group, len);
-                }
-            }
+            unsafe { counter.add::<A>(group, excepts, len) };
             rest = later;
         }
         *self.progress = Progress { counted: counter.counted(), waiting: 0 };

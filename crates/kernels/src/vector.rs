@@ -17,12 +17,15 @@ pub(crate) use avx2::Avx2;
 pub(crate) use avx512::Avx512;
 pub(crate) use portable::Portable;
 
+use crate::adder::AddGroup;
+use crate::decide::DecideTile;
+
 /// The exponent's bits, all set in what is not finite.
 const BINARY16_EXPONENT: i16 = 0x7c00;
 const BFLOAT16_EXPONENT: i16 = 0x7f80;
 
-/// The vectors of one instruction set.
-pub(crate) trait Arch {
+/// The vectors of one instruction set, and what is compiled once for it.
+pub(crate) trait Arch: AddGroup + DecideTile {
     /// For values that become bits.
     type Floats: Floats;
     /// For bits that become values.
