@@ -54,6 +54,46 @@ pub fn agreement(ballot: Ballot<'_>, signs: &[u64], hold: &[u64], coordinates: u
     agreement_on(Isa::active(), ballot, signs, hold, coordinates)
 }
 
+/// The Hamming distance of a ballot and a verdict of as many coordinates: how many of them differ, each of
+/// them being −1, +1, or nothing (abstained, or held).
+///
+/// Beside [`agreement`], which looks only where both say something, this also counts where exactly one of
+/// them does. Sign bits under an abstention or a hold and tail bits are ignored.
+///
+/// # Panics
+///
+/// If any of the planes is not exactly [`words(coordinates)`](crate::words) long.
+#[must_use]
+pub fn hamming(ballot: Ballot<'_>, signs: &[u64], hold: &[u64], coordinates: usize) -> u64 {
+    hamming_on(Isa::active(), ballot, signs, hold, coordinates)
+}
+
+kernel! {
+    pub(crate) fn hamming_on(ballot: Ballot<'_>, signs: &[u64], hold: &[u64], coordinates: usize) -> u64 =
+        hamming_body;
+}
+
+/// # Safety
+///
+/// None: `unsafe` is the form that `kernel!` expects.
+#[inline(always)]
+unsafe fn hamming_body<A: Arch>(ballot: Ballot<'_>, signs: &[u64], hold: &[u64], coordinates: usize) -> u64 {
+    ballot.check(coordinates);
+    check_planes(coordinates, signs, hold);
+    let Some(last) = signs.len().checked_sub(1) else { return 0 };
+    let mut differ = 0;
+    let mut count = |at: usize, valid: u64| {
+        let abstain = ballot.abstain.map_or(0, |plane| plane[at]);
+        let opposite = (ballot.signs[at] ^ signs[at]) & !(abstain | hold[at]);
+        differ += u64::from((valid & (opposite | (abstain ^ hold[at]))).count_ones());
+    };
+    for at in 0..last {
+        count(at, u64::MAX);
+    }
+    count(last, tail_mask(coordinates));
+    differ
+}
+
 kernel! {
     pub(crate) fn agreement_on(
         ballot: Ballot<'_>,

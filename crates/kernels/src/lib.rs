@@ -22,7 +22,8 @@
 //!
 //! - voter: [`momentum_pack`], [`lion_pack`], [`pack()`] or [`pack_half`], then [`apply()`] with the verdict;
 //! - server: [`decide()`] over all [`Ballot`]s at hand, or a [`StreamTally`] of them as they come;
-//!   [`decide_weighted`] where they do not count alike; [`agreement`] of each with the verdict;
+//!   [`decide_weighted`] where they do not count alike; [`agreement`] and [`hamming`] distance of each with the
+//!   verdict, and how clear it was: [`margins()`] and [`margin_histogram`];
 //! - whoever reads planes from elsewhere: [`is_canonical`];
 //! - [`Isa`]: which instruction set is in use, and why.
 //!
@@ -46,6 +47,7 @@ mod adder;
 mod apply;
 mod ballot;
 mod decide;
+mod margins;
 mod pack;
 mod plane;
 mod stream;
@@ -57,9 +59,10 @@ mod vector;
 mod weighted;
 
 pub use apply::{apply, unpack};
-pub use ballot::{Agreement, Ballot, agreement, is_canonical};
+pub use ballot::{Agreement, Ballot, agreement, hamming, is_canonical};
 pub use decide::{Coin, Decided, Tie, coin_word, decide};
 pub use isa::{Isa, UnknownIsa};
+pub use margins::{margin_histogram, margins};
 pub use pack::{AbstainOn, Half, Packed, lion_pack, momentum_pack, pack, pack_half};
 pub use plane::{tail_mask, words};
 pub use stream::StreamTally;

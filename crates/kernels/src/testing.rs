@@ -113,3 +113,14 @@ pub fn stream_decide_with(
 ) -> Decided {
     crate::stream::decide_on(isa, tally, tie, min_voters, signs, hold)
 }
+
+/// [`crate::hamming()`] on that instruction set.
+#[must_use]
+pub fn hamming_with(isa: Isa, ballot: Ballot<'_>, signs: &[u64], hold: &[u64], coordinates: usize) -> u64 {
+    crate::ballot::hamming_on(isa, ballot, signs, hold, coordinates)
+}
+
+/// [`crate::margins()`] on that instruction set.
+pub fn margins_with(isa: Isa, ballots: &[Ballot<'_>], coordinates: usize, out: &mut [u16]) {
+    crate::margins::margins_on(isa, ballots, coordinates, out);
+}

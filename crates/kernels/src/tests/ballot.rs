@@ -1,7 +1,7 @@
 use super::data::{LENGTHS, isas, plane, sparse_plane};
 use super::oracle;
-use crate::testing::agreement_with;
-use crate::{Ballot, agreement, is_canonical, tail_mask, words};
+use crate::testing::{agreement_with, hamming_with};
+use crate::{Ballot, agreement, hamming, is_canonical, tail_mask, words};
 
 #[test]
 fn agreement_equals_the_oracle_at_every_length_and_offset() {
@@ -20,6 +20,33 @@ fn agreement_equals_the_oracle_at_every_length_and_offset() {
             }
         }
     }
+}
+
+#[test]
+fn hamming_equals_the_oracle_at_every_length_and_offset() {
+    for isa in isas() {
+        for len in LENGTHS {
+            for offset in [0, 1, 3] {
+                let seed = 8 * len as u64 + offset as u64;
+                let planes = [0, 1, 2].map(|i| plane(seed + 1000 * i, words(len) + offset));
+                let hold = sparse_plane(seed, words(len) + offset, 2);
+                let [own, abstain, verdict] = [0, 1, 2].map(|i| &planes[i][offset..]);
+                for abstain in [None, Some(abstain)] {
+                    let ballot = Ballot::new(own, abstain);
+                    let got = hamming_with(isa, ballot, verdict, &hold[offset..], len);
+                    assert_eq!(got, oracle::hamming(ballot, verdict, &hold[offset..], len), "{isa}, {len}");
+                    // Where both say something the distance is the disagreement; the rest is one-sided.
+                    assert!(got >= agreement_with(isa, ballot, verdict, &hold[offset..], len).disagree);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+#[should_panic(expected = "words of the abstention or hold plane for 64 coordinates")]
+fn hamming_with_a_verdict_of_another_length_panics() {
+    let _ = hamming(Ballot::new(&[0], None), &[0], &[0; 2], 64);
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! What is true of votes whatever the implementation.
 
 use super::data::{isas, plane, sparse_plane};
-use crate::testing::{agreement_with, apply_with, decide_with, pack_with, unpack_with};
+use crate::testing::{agreement_with, apply_with, decide_with, hamming_with, pack_with, unpack_with};
 use crate::{Agreement, Ballot, Coin, Decided, Isa, Tie, is_canonical, tail_mask, words};
 
 const COORDINATES: usize = 10_007;
@@ -178,5 +178,19 @@ fn a_verdict_and_its_opposite_bring_a_weight_back() {
         assert!(x.iter().all(|x| x.abs() == 0.25));
         apply_with(isa, &mut x, &complement(&vote), None, 0.25, 0.0);
         assert!(x.iter().all(|x| *x == 0.0));
+    }
+}
+
+#[test]
+fn a_distance_is_nothing_to_itself_everything_to_the_complement_and_symmetric() {
+    for isa in isas() {
+        let (a, b, silent_a, silent_b) = (clean(1), clean(2), clean(3), clean(4));
+        let distance = |signs, abstain, verdict: &[u64], hold: &[u64]| {
+            hamming_with(isa, Ballot::new(signs, Some(abstain)), verdict, hold, COORDINATES)
+        };
+        assert_eq!(distance(&a, &silent_a, &a, &silent_a), 0);
+        assert_eq!(distance(&a, &silent_a, &b, &silent_b), distance(&b, &silent_b, &a, &silent_a));
+        let none = vec![0; words(COORDINATES)];
+        assert_eq!(distance(&a, &none, &complement(&a), &none), COORDINATES as u64);
     }
 }

@@ -139,3 +139,13 @@ pub(crate) fn agreement(ballot: Ballot<'_>, signs: &[u64], hold: &[u64], coordin
     let count = |sign: f32| voted.iter().zip(&verdict).filter(|(v, s)| **v * **s == sign).count() as u64;
     Agreement { agree: count(1.0), disagree: count(-1.0) }
 }
+
+pub(crate) fn hamming(ballot: Ballot<'_>, signs: &[u64], hold: &[u64], coordinates: usize) -> u64 {
+    let voted = unpack(ballot.signs, ballot.abstain, coordinates);
+    let verdict = unpack(signs, Some(hold), coordinates);
+    voted.iter().zip(&verdict).filter(|(v, s)| v != s).count() as u64
+}
+
+pub(crate) fn margins(votes: &[(usize, usize)]) -> Vec<u16> {
+    votes.iter().map(|(positive, negative)| positive.abs_diff(*negative) as u16).collect()
+}
