@@ -153,3 +153,26 @@ pub fn is_canonical(signs: &[u64], abstain: Option<&[u64]>, coordinates: usize) 
         }
     }
 }
+
+/// Brings planes into that form, in place: clears what [`is_canonical`] refuses. What the planes say does not
+/// change.
+///
+/// # Panics
+///
+/// If `signs`, or `abstain` where given, is not exactly [`words(coordinates)`](crate::words) long.
+pub fn canonicalise(signs: &mut [u64], abstain: Option<&mut [u64]>, coordinates: usize) {
+    check_planes(coordinates, signs, abstain.as_deref().unwrap_or(signs));
+    let valid = tail_mask(coordinates);
+    let clear_tail = |plane: &mut [u64]| {
+        if let Some(last) = plane.last_mut() {
+            *last &= valid;
+        }
+    };
+    if let Some(abstain) = abstain {
+        clear_tail(abstain);
+        for (signs, abstain) in signs.iter_mut().zip(abstain) {
+            *signs &= !*abstain;
+        }
+    }
+    clear_tail(signs);
+}

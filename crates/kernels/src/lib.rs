@@ -24,7 +24,7 @@
 //! - server: [`decide()`] over all [`Ballot`]s at hand, or a [`StreamTally`] of them as they come;
 //!   [`decide_weighted`] where they do not count alike; [`agreement`] and [`hamming`] distance of each with the
 //!   verdict, and how clear it was: [`margins()`] and [`margin_histogram`];
-//! - whoever reads planes from elsewhere: [`is_canonical`];
+//! - whoever reads planes from elsewhere: [`is_canonical`], [`canonicalise`];
 //! - [`Isa`]: which instruction set is in use, and why.
 //!
 //! # What it refuses to do
@@ -59,7 +59,7 @@ mod vector;
 mod weighted;
 
 pub use apply::{apply, unpack};
-pub use ballot::{Agreement, Ballot, agreement, hamming, is_canonical};
+pub use ballot::{Agreement, Ballot, agreement, canonicalise, hamming, is_canonical};
 pub use decide::{Coin, Decided, Tie, coin_word, decide};
 pub use isa::{Isa, UnknownIsa};
 pub use margins::{margin_histogram, margins};

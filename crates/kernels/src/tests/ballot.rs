@@ -1,7 +1,7 @@
 use super::data::{LENGTHS, isas, plane, sparse_plane};
 use super::oracle;
 use crate::testing::{agreement_with, hamming_with};
-use crate::{Ballot, agreement, hamming, is_canonical, tail_mask, words};
+use crate::{Ballot, agreement, canonicalise, hamming, is_canonical, tail_mask, words};
 
 #[test]
 fn agreement_equals_the_oracle_at_every_length_and_offset() {
@@ -78,6 +78,40 @@ fn a_plane_is_canonical_unless_a_tail_bit_or_a_sign_under_an_abstention_is_set()
             assert_eq!(is_canonical(&signs, Some(&dirty(&abstain)), len), inside && !voted_negative);
         }
     }
+}
+
+#[test]
+fn canonicalising_clears_tails_and_signs_under_abstentions_and_nothing_else() {
+    for len in LENGTHS {
+        for offset in [0, 1, 3] {
+            let all: [_; 2] = [1, 2].map(|seed| plane(seed + len as u64, words(len) + 2 * offset + 1));
+            let range = offset..offset + words(len);
+            let abstains = |i| oracle::bit(&all[1][range.clone()], i);
+            let signs = oracle::plane(len, |i| oracle::bit(&all[0][range.clone()], i));
+            let spoken = oracle::plane(len, |i| oracle::bit(&signs, i) && !abstains(i));
+            let abstain = oracle::plane(len, abstains);
+
+            let [mut alone, _] = all.clone();
+            canonicalise(&mut alone[range.clone()], None, len);
+            assert_eq!(alone[range.clone()], signs);
+            let [mut with, mut silent] = all.clone();
+            canonicalise(&mut with[range.clone()], Some(&mut silent[range.clone()]), len);
+            assert_eq!((&with[range.clone()], &silent[range.clone()]), (&spoken[..], &abstain[..]));
+            assert!(is_canonical(&spoken, Some(&abstain), len));
+            for (now, before) in [(&alone, &all[0]), (&with, &all[0]), (&silent, &all[1])] {
+                assert_eq!(now[..offset], before[..offset]);
+                assert_eq!(now[range.end..], before[range.end..]);
+            }
+            canonicalise(&mut with[range.clone()], Some(&mut silent[range.clone()]), len);
+            assert_eq!((&with[range.clone()], &silent[range.clone()]), (&spoken[..], &abstain[..]));
+        }
+    }
+}
+
+#[test]
+#[should_panic(expected = "words of the abstention or hold plane for 64 coordinates")]
+fn planes_of_another_length_are_not_made_canonical() {
+    canonicalise(&mut [0], Some(&mut [0; 2]), 64);
 }
 
 #[test]
