@@ -46,7 +46,7 @@ kernel! {
 }
 
 /// Panics unless both planes fit that many coordinates.
-fn check_planes(coordinates: usize, signs: &[u64], other: Option<&[u64]>) {
+pub(crate) fn check_planes(coordinates: usize, signs: &[u64], other: Option<&[u64]>) {
     crate::pack::check_planes(coordinates, signs, other.unwrap_or(signs));
 }
 

@@ -100,22 +100,9 @@ pub fn decide(
     decide_on(Isa::active(), ballots, coordinates, tie, min_voters, signs, hold)
 }
 
-kernel! {
-    pub(crate) fn decide_on(
-        ballots: &[Ballot<'_>],
-        coordinates: usize,
-        tie: Tie,
-        min_voters: u32,
-        signs: &mut [u64],
-        hold: &mut [u64],
-    ) -> Decided = decide_body;
-}
-
-/// # Safety
-///
-/// The processor has `A`.
-#[inline(always)]
-unsafe fn decide_body<A: Arch>(
+/// [`decide()`] on that instruction set.
+pub(crate) fn decide_on(
+    isa: Isa,
     ballots: &[Ballot<'_>],
     coordinates: usize,
     tie: Tie,
@@ -123,13 +110,49 @@ unsafe fn decide_body<A: Arch>(
     signs: &mut [u64],
     hold: &mut [u64],
 ) -> Decided {
+    check(ballots, coordinates, signs, hold);
+    decide_part_on(isa, ballots, 0, coordinates, tie, min_voters, signs, hold)
+}
+
+/// Panics as [`decide()`] does.
+pub(crate) fn check(ballots: &[Ballot<'_>], coordinates: usize, signs: &[u64], hold: &[u64]) {
     assert!(ballots.len() <= MAX_BALLOTS, "expected at most {MAX_BALLOTS} ballots, got {}", ballots.len());
+    check_planes(coordinates, signs, hold);
     for ballot in ballots {
         ballot.check(coordinates);
     }
+}
+
+kernel! {
+    /// The verdict of a part: `coordinates` from word `from` of the ballots. The coin is that of the part.
+    #[expect(clippy::too_many_arguments, reason = "those of `decide`, and where the part begins")]
+    pub(crate) fn decide_part_on(
+        ballots: &[Ballot<'_>],
+        from: usize,
+        coordinates: usize,
+        tie: Tie,
+        min_voters: u32,
+        signs: &mut [u64],
+        hold: &mut [u64],
+    ) -> Decided = decide_part_body;
+}
+
+/// # Safety
+///
+/// The processor has `A`.
+#[inline(always)]
+unsafe fn decide_part_body<A: Arch>(
+    ballots: &[Ballot<'_>],
+    from: usize,
+    coordinates: usize,
+    tie: Tie,
+    min_voters: u32,
+    signs: &mut [u64],
+    hold: &mut [u64],
+) -> Decided {
     let rule = Rule { voters: ballots.len(), min_voters: usize::max(1, min_voters as usize), tie };
-    // SAFETY: passed on; the ballots were checked.
-    unsafe { decide_counts::<A, _>(&Equals(ballots), &rule, coordinates, signs, hold) }
+    // SAFETY: passed on; ballots that are too short panic where their words are taken.
+    unsafe { decide_counts::<A, _>(&Equals { ballots, from }, &rule, coordinates, signs, hold) }
 }
 
 /// Those whose ballots are counted.
@@ -207,11 +230,15 @@ fn lead(plane: &[u64], tile: usize) -> usize {
 pub(crate) static NONE: [u64; TILE_WORDS] = [0; TILE_WORDS];
 
 /// One vote each.
-pub(crate) struct Equals<'a>(pub(crate) &'a [Ballot<'a>]);
+pub(crate) struct Equals<'a> {
+    pub(crate) ballots: &'a [Ballot<'a>],
+    /// The word of the ballots that tiles count from.
+    pub(crate) from: usize,
+}
 
 impl Voters for Equals<'_> {
     fn most(&self) -> [usize; 2] {
-        [self.0.len(), self.0.iter().filter(|ballot| ballot.abstain.is_some()).count()]
+        [self.ballots.len(), self.ballots.iter().filter(|ballot| ballot.abstain.is_some()).count()]
     }
 
     #[inline(always)]
@@ -221,8 +248,9 @@ impl Voters for Equals<'_> {
         negatives: &mut Counter<'_>,
         abstentions: &mut Counter<'_>,
     ) {
+        let tile = self.from + tile.start..self.from + tile.end;
         // SAFETY: passed on.
-        unsafe { count_at_place::<A, _>(self.0.iter(), tile, 0, negatives, abstentions) };
+        unsafe { count_at_place::<A, _>(self.ballots.iter(), tile, 0, negatives, abstentions) };
     }
 }
 

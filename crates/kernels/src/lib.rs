@@ -25,11 +25,13 @@
 //!   [`decide_weighted`] where they do not count alike; [`agreement`] and [`hamming`] distance of each with the
 //!   verdict, and how clear it was: [`margins()`] and [`margin_histogram`];
 //! - whoever reads planes from elsewhere: [`is_canonical`], [`canonicalise`];
+//! - with the feature `rayon`, module `parallel`: the main ones over several threads;
 //! - [`Isa`]: which instruction set is in use, and why.
 //!
 //! # What it refuses to do
 //!
-//! It knows no rounds, models, threads or files, and it never contracts a multiplication and an addition into
+//! It knows no rounds, models or files, no threads unless the feature `rayon` asks for them (module
+//! `parallel`), and it never contracts a multiplication and an addition into
 //! one rounding: a replica that runs on another machine must arrive at the same bits. Slices of the wrong
 //! length are the caller's bug, and panic; values never panic, whatever they are.
 //!
@@ -49,6 +51,8 @@ mod ballot;
 mod decide;
 mod margins;
 mod pack;
+#[cfg(feature = "rayon")]
+pub mod parallel;
 mod plane;
 mod stream;
 #[doc(hidden)]

@@ -48,7 +48,7 @@ unsafe fn margins_body<A: Arch>(ballots: &[Ballot<'_>], coordinates: usize, out:
     for ballot in ballots {
         ballot.check(coordinates);
     }
-    let voters = Equals(ballots);
+    let voters = Equals { ballots, from: 0 };
     let mut room = Room::new();
     let [mut negatives, mut abstentions] = room.counters(voters.most());
     let words = words(coordinates);

@@ -181,6 +181,11 @@ pub(crate) fn check_planes(coordinates: usize, signs: &[u64], other: &[u64]) {
     assert_eq!(other.len(), expected, "words of the abstention or hold plane for {coordinates} coordinates");
 }
 
+/// Panics unless they are equally long.
+pub(crate) fn check_momentum(gradient: &[f32], momentum: &[f32]) {
+    assert_eq!(momentum.len(), gradient.len(), "coordinates of the momentum");
+}
+
 /// One word of a ballot in the making.
 #[derive(Clone, Copy, Default)]
 struct Word {
@@ -362,7 +367,7 @@ unsafe fn moving_pack<A: Arch, const LION: bool>(
     signs: &mut [u64],
     abstain: &mut [u64],
 ) -> Packed {
-    assert_eq!(momentum.len(), gradient.len(), "coordinates of the momentum");
+    check_momentum(gradient, momentum);
     check_planes(gradient.len(), signs, abstain);
     // SAFETY: the caller vouches for `A`; the lengths were checked.
     unsafe {

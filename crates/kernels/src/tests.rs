@@ -10,6 +10,8 @@ mod lion;
 mod margins;
 mod oracle;
 mod pack;
+#[cfg(feature = "rayon")]
+mod parallel;
 mod prop;
 mod stream;
 mod weighted;
