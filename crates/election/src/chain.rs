@@ -8,9 +8,9 @@ use crate::{Incarnation, Round, RunId, SlotSet};
 /// Chain hash of the commits so far: two peers that hold the same one have seen the same verdicts, voters,
 /// η and λ in every round.
 ///
-/// With H[label] for BLAKE3 in key-derivation mode:
-/// h₀ = H[chain start](run id ‖ layout digest ‖ digest of x₀);
-/// h_{r+1} = H[chain link](h_r ‖ r ‖ incarnation ‖ η ‖ λ ‖ number of voter words ‖ voter words ‖ body), where the body
+/// With `H[label]` for BLAKE3 in key-derivation mode:
+/// h₀ = `H[chain start]`(run id ‖ layout digest ‖ digest of x₀);
+/// h_{r+1} = `H[chain link]`(h_r ‖ r ‖ incarnation ‖ η ‖ λ ‖ number of voter words ‖ voter words ‖ body), where the body
 /// is the hash of every chunk's verdict, in the order of the chunks. All numbers little-endian.
 #[derive(Clone, Copy, PartialEq, Eq, Default)]
 pub struct ChainHash(pub [u8; 32]);
