@@ -152,21 +152,18 @@ impl Run<'_> {
         loop {
             tokio::select! {
                 Some((name, what)) = news.recv() => match what {
-                    News::Out(line) => {
-                        let Some(event) = self.event(&line)? else { continue };
-                        match event {
-                            Event::Listening { address, quorum, .. } => {
-                                self.say_rules(quorum);
-                                self.start_workers(&address, sender)?;
-                            }
-                            Event::Saved { .. } => {
-                                // Read now: the next epoch's model will take the file's place.
-                                self.saved.push_back(load_model(&self.directory.model())?);
-                                self.evaluate_next(&evaluations);
-                            }
-                            _ => {}
+                    News::Out(line) => match self.event(&line)? {
+                        Event::Listening { address, quorum, .. } => {
+                            self.say_rules(quorum);
+                            self.start_workers(&address, sender)?;
                         }
-                    }
+                        Event::Saved { .. } => {
+                            // Read now: the next epoch's model will take the file's place.
+                            self.saved.push_back(load_model(&self.directory.model())?);
+                            self.evaluate_next(&evaluations);
+                        }
+                        _ => {}
+                    },
                     News::Err(line) => self.heard(name, &line),
                     News::Ended(code) => {
                         self.processes.remove(&name);
@@ -261,7 +258,7 @@ impl Run<'_> {
     }
 
     /// Takes in an event of the server, and returns it.
-    fn event(&mut self, line: &str) -> Result<Option<Event>, Failure> {
+    fn event(&mut self, line: &str) -> Result<Event, Failure> {
         let event: Event = serde_json::from_str(line)
             .map_err(|error| Failure::internal("the server said what is no event", &error))?;
         self.progress.event(&event);
@@ -288,7 +285,7 @@ impl Run<'_> {
             }
             _ => {}
         }
-        Ok(Some(event))
+        Ok(event)
     }
 
     /// Evaluates the oldest model that waits, one at a time: evaluation must not crowd out the training. If it
