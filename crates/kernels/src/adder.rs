@@ -1,21 +1,290 @@
 //! Counting of set bits, one count per bit position, in bit planes: plane `k` holds bit `k` of every count.
 //!
-//! Ballots come in groups. A group of 2ᵏ − 1 planes is first added up on its own, in registers, by a tree of
-//! carry-save adders (each takes three bits of one weight to one of that weight and one of twice it), and its
-//! k-bit sum is then added to the counters. The carry into that last addition is free, so that a later group
-//! takes one plane more.
+//! # How
+//!
+//! All planes to be counted are read side by side: for every few vectors of words the whole count is summed up
+//! in registers and in the first-level cache, and whoever wants it takes it from there ([`Take`]), so that memory
+//! is read once, and never waits for anything else. The planes come in groups. A group of 2ᵏ − 1 planes is first
+//! added up on its own by a tree of carry-save adders (each takes three bits of one weight to one of that weight
+//! and one of twice it), and its k-bit sum is then added to the count. The carry into that last addition is free,
+//! so that a later group takes one plane more. The groups are the same at every vector, and are laid down
+//! beforehand, in a [`Plan`].
+//!
+//! A processor's own prefetching follows few streams at a time, and none beyond its page. So each line is asked
+//! for ahead of its use, into the second-level cache: in the first, planes that are allocated alike all fall
+//! into one set of eight lines. Without this, 15 planes took 1.3 times as long on a Zen 4, and 100 planes 2.5
+//! times.
 
+use std::marker::PhantomData;
 use std::mem::MaybeUninit;
+use std::ops::Range;
 
-use crate::vector::{Arch, Bits};
+use crate::vector::{Arch, Bits, LINE_WORDS, MOST_WORDS, prefetch};
 
-/// The most words that are counted at a time.
-pub(crate) const TILE_WORDS: usize = 1024;
+/// The most planes that one pass reads.
+pub(crate) const MOST_SOURCES: usize = 128;
 
-/// Words of all planes of all counters together.
+/// Binary digits of the largest count.
+const MOST_DIGITS: usize = 16;
+
+/// Vectors that are counted before they are taken: so few that their counts stay in the first-level cache, and
+/// enough that what is done once for all of them does not show.
+const BLOCK: usize = 16;
+
+/// Words from one plane of a count to the next.
+const PLANE: usize = BLOCK * MOST_WORDS;
+
+/// Words between what is read of a plane and what is asked for: 4 KiB, as good as anything from 2 to 8 KiB.
+pub(crate) const WORDS_AHEAD: usize = 512;
+
+/// Words of all planes of both counts together, where they have to be kept.
 const ROOM_WORDS: usize = 8192;
 
-/// Where counters lie: 64 KiB, which a second-level cache holds many times. Uninitialised, for only what is
+/// What is counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Side {
+    Negatives,
+    Abstentions,
+}
+
+/// Binary digits of a number.
+pub(crate) fn digits(number: usize) -> usize {
+    (usize::BITS - number.leading_zeros()) as usize
+}
+
+/// One plane to be counted: the bits of `set` that are not in `except`.
+#[derive(Clone, Copy)]
+pub(crate) struct Source<'a> {
+    pub(crate) set: &'a [u64],
+    pub(crate) except: Option<&'a [u64]>,
+}
+
+/// A [`Source`] without its length.
+#[derive(Clone, Copy)]
+struct Pointers {
+    set: *const u64,
+    except: *const u64,
+}
+
+/// One group of sources.
+#[derive(Clone, Copy)]
+struct Step {
+    side: Side,
+    /// Each source is worth 2 to this power.
+    place: u8,
+    sources: u8,
+    except: bool,
+    /// Planes of the count before and after.
+    before: u8,
+    after: u8,
+}
+
+/// Which planes are added to which count, and in what groups.
+pub(crate) struct Plan<'a> {
+    /// Words of every source.
+    len: usize,
+    /// What the counts can at most be, before and after.
+    before: [usize; 2],
+    after: [usize; 2],
+    sources: [MaybeUninit<Pointers>; MOST_SOURCES],
+    sources_len: usize,
+    steps: [MaybeUninit<Step>; MOST_SOURCES],
+    steps_len: usize,
+    borrowed: PhantomData<&'a [u64]>,
+}
+
+impl<'a> Plan<'a> {
+    /// A plan without sources, for planes of `len` words, of counts that are at most `before` so far.
+    pub(crate) fn new(len: usize, before: [usize; 2]) -> Plan<'a> {
+        Plan {
+            len,
+            before,
+            after: before,
+            sources: [MaybeUninit::uninit(); MOST_SOURCES],
+            sources_len: 0,
+            steps: [MaybeUninit::uninit(); MOST_SOURCES],
+            steps_len: 0,
+            borrowed: PhantomData,
+        }
+    }
+
+    /// Words of every source.
+    pub(crate) fn words(&self) -> usize {
+        self.len
+    }
+
+    /// Whether it is one group of sources that are worth 1 each: what [`pass_sole`] takes. Those that except
+    /// something never are, because what they except is counted as well.
+    pub(crate) fn is_sole(&self) -> bool {
+        self.before == [0, 0] && self.after == [self.sources_len, 0] && self.steps_len == 1
+    }
+
+    /// What the counts can at most be after it.
+    pub(crate) fn counted(&self) -> [usize; 2] {
+        self.after
+    }
+
+    /// Adds sources that are worth 2 to the power `place` each. Those with exceptions are groups apart, which
+    /// need not come in order: a count does not depend on it.
+    ///
+    /// Panics if they are more than [`MOST_SOURCES`] in all, or shorter than the plan.
+    pub(crate) fn add(
+        &mut self,
+        side: Side,
+        place: usize,
+        sources: impl Iterator<Item = Source<'a>> + Clone,
+    ) {
+        for except in [false, true] {
+            let first = self.sources_len;
+            for source in sources.clone().filter(|source| source.except.is_some() == except) {
+                let pointer = |plane: &[u64]| plane[..self.len].as_ptr();
+                let set = pointer(source.set);
+                let except = source.except.map_or(std::ptr::null(), pointer);
+                self.sources[self.sources_len].write(Pointers { set, except });
+                self.sources_len += 1;
+            }
+            self.group(side, place, except, self.sources_len - first);
+        }
+    }
+
+    /// Divides that many sources into groups, each as large as possible. The sum of a group never has more
+    /// planes than are in use from its place, which matters to counts that began with a small group and were
+    /// given many sources later.
+    fn group(&mut self, side: Side, place: usize, except: bool, mut left: usize) {
+        while left > 0 {
+            let counted = self.after[side as usize];
+            let whole = left.min(16);
+            let sources = match counted >> place {
+                0 => (1 << (whole + 1).ilog2().min(4)) - 1,
+                above => 1 << usize::min(whole.ilog2() as usize, digits(above)),
+            };
+            let after = counted + (sources << place);
+            let (before_digits, after_digits) = (digits(counted), digits(after));
+            assert!(after_digits <= MOST_DIGITS, "more is counted than there is room for");
+            self.steps[self.steps_len].write(Step {
+                side,
+                place: place as u8,
+                sources: sources as u8,
+                except,
+                before: before_digits as u8,
+                after: after_digits as u8,
+            });
+            self.steps_len += 1;
+            self.after[side as usize] = after;
+            left -= sources;
+        }
+    }
+}
+
+/// Both counts of a block of vectors; which planes of them are in use, [`Taken`] knows.
+#[repr(align(64))]
+pub(crate) struct Counts([[[MaybeUninit<u64>; PLANE]; MOST_DIGITS]; 2]);
+
+impl Counts {
+    fn new() -> Counts {
+        Counts([[[MaybeUninit::uninit(); PLANE]; MOST_DIGITS]; 2])
+    }
+
+    fn planes(&mut self) -> Planes {
+        let [negatives, abstentions] = &mut self.0;
+        Planes { sides: [negatives.as_mut_ptr().cast(), abstentions.as_mut_ptr().cast()], stride: PLANE }
+    }
+}
+
+/// Where the planes of both counts lie, from the first word on that is counted: plane `k` of each begins at
+/// `k × stride`.
+#[derive(Clone, Copy)]
+pub(crate) struct Planes {
+    sides: [*mut u64; 2],
+    stride: usize,
+}
+
+impl Planes {
+    /// The same, from word `at` on.
+    fn from(&self, at: usize) -> Planes {
+        Planes { sides: self.sides.map(|side| side.wrapping_add(at)), ..*self }
+    }
+
+    /// Where word `at` of a plane lies.
+    ///
+    /// # Safety
+    ///
+    /// There is room for it.
+    #[inline(always)]
+    unsafe fn word(&self, side: Side, plane: usize, at: usize) -> *mut u64 {
+        // SAFETY: the caller vouches for it.
+        unsafe { self.sides[side as usize].add(plane * self.stride + at) }
+    }
+}
+
+/// What was counted at a block of vectors.
+pub(crate) struct Taken<'a> {
+    planes: Planes,
+    used: [usize; 2],
+    borrowed: PhantomData<&'a [u64]>,
+}
+
+impl Taken<'_> {
+    /// The number of planes; every count is below 2 to that power.
+    #[inline(always)]
+    pub(crate) fn used(&self, side: Side) -> usize {
+        self.used[side as usize]
+    }
+
+    /// Bit `plane` of the counts, from word `word` of the block.
+    ///
+    /// # Safety
+    ///
+    /// The processor has `V`; `plane < used`, and `V::WORDS` words were counted from that one.
+    #[inline(always)]
+    pub(crate) unsafe fn plane<V: Bits>(&self, side: Side, plane: usize, word: usize) -> V {
+        debug_assert!(plane < self.used(side) && word + V::WORDS <= PLANE);
+        // SAFETY: the caller vouches for it; a plane in use was written.
+        unsafe { V::load(self.planes.word(side, plane, word)) }
+    }
+}
+
+/// Whoever wants the counts.
+pub(crate) trait Take {
+    /// Takes those of that many vectors, of the words from `at` on.
+    ///
+    /// # Safety
+    ///
+    /// The processor has `V`; the counts are of so much.
+    unsafe fn take<V: Bits>(&mut self, at: usize, vectors: usize, counts: &Taken<'_>);
+}
+
+/// Where counts are kept between passes.
+pub(crate) struct Kept<'a> {
+    planes: Planes,
+    lens: [usize; 2],
+    borrowed: PhantomData<&'a mut [MaybeUninit<u64>]>,
+}
+
+impl<'a> Kept<'a> {
+    pub(crate) fn new([negatives, abstentions]: [&'a mut [u64]; 2], stride: usize) -> Kept<'a> {
+        Kept {
+            lens: [negatives.len(), abstentions.len()],
+            planes: Planes { sides: [negatives.as_mut_ptr(), abstentions.as_mut_ptr()], stride },
+            borrowed: PhantomData,
+        }
+    }
+
+    /// Nowhere: for a plan that begins at nothing.
+    pub(crate) fn nowhere() -> Kept<'static> {
+        Kept::new([&mut [], &mut []], 0)
+    }
+
+    /// Panics unless there is room for counts of up to so much, of `len` words.
+    fn check(&self, counted: [usize; 2], len: usize) {
+        for (room, counted) in self.lens.into_iter().zip(counted) {
+            let fits = len <= self.planes.stride && digits(counted) * self.planes.stride <= room;
+            assert!(fits || counted == 0, "room for counts");
+        }
+    }
+}
+
+/// Memory for [`Kept`]: 64 KiB, which a second-level cache holds many times. Uninitialised, for only what is
 /// in use is ever touched. Aligned to a line of the cache: vectors that straddle two are stored at a fraction
 /// of the speed.
 #[repr(align(64))]
@@ -26,292 +295,341 @@ impl Room {
         Room([MaybeUninit::uninit(); ROOM_WORDS])
     }
 
-    /// Two counters, of up to so much each, over tiles of as many words as is best, up to
-    /// [`TILE_WORDS`].
-    ///
-    /// One group is read straight through, and then what it needs is that its lines and planes stay in the
-    /// first-level cache. With more groups than one, each reads its ballots in runs of a tile, and memory
-    /// answers long runs much faster than short ones: on a Zen 4, 100 voters took 1.3 times as long in tiles
-    /// of 128 words as in tiles of 1,024.
-    pub(crate) fn counters(&mut self, [first, second]: [usize; 2]) -> [Counter<'_>; 2] {
-        let planes = digits(first) + digits(second);
-        let most = if first < GROUP { TILE_WORDS / 8 } else { TILE_WORDS };
-        // Whole lines of a cache: 32 planes, of 65,535 voters who all abstain, leave 256 words.
-        let tile = usize::min(most, ROOM_WORDS / planes.max(1)) / 8 * 8;
-        let (first, second) = self.0.split_at_mut(digits(first) * tile);
-        [first, second].map(|planes| Counter { planes, tile, used: 0, counted: 0 })
+    /// The words of a pass that counts up to so much: whole lines of a cache. 32 planes, of 65,535 voters who
+    /// all abstain, leave 256.
+    pub(crate) fn tile([negatives, abstentions]: [usize; 2]) -> usize {
+        ROOM_WORDS / usize::max(digits(negatives) + digits(abstentions), 8) / MOST_WORDS * MOST_WORDS
+    }
+
+    /// Counts of up to so much.
+    pub(crate) fn kept(&mut self, most: [usize; 2]) -> Kept<'_> {
+        let stride = Room::tile(most);
+        let lens = most.map(|most| digits(most) * stride);
+        let negatives = self.0.as_mut_ptr().cast::<u64>();
+        assert!(lens[0] + lens[1] <= ROOM_WORDS, "room for counts");
+        // SAFETY: within the room, as was just asserted.
+        let abstentions = unsafe { negatives.add(lens[0]) };
+        Kept { planes: Planes { sides: [negatives, abstentions], stride }, lens, borrowed: PhantomData }
     }
 }
 
-/// Binary digits of a number.
-pub(crate) fn digits(number: usize) -> usize {
-    (usize::BITS - number.leading_zeros()) as usize
+/// Counts at every vector of the words `0..plan.len`, on top of what is kept, and hands each to `take`.
+/// The words before and after `whole` are taken one by one.
+///
+/// # Safety
+///
+/// The processor has `A`; what the plan begins with has been kept there.
+#[inline(always)]
+pub(crate) unsafe fn pass<A: Arch, T: Take>(
+    plan: &Plan<'_>,
+    kept: &Kept<'_>,
+    whole: Range<usize>,
+    take: &mut T,
+) {
+    kept.check(plan.before, plan.len);
+    let mut counts = Counts::new();
+    let start = usize::min(whole.start, plan.len);
+    let end = usize::min(whole.end, plan.len);
+    // SAFETY: the processor has `A`; for `plan.len` words all sources and all that is kept are long enough.
+    unsafe {
+        let at = pass_over::<u64, T>(plan, kept, 0..start, &mut counts, take, count_words);
+        let at = pass_over::<A::Bits, T>(plan, kept, at..end, &mut counts, take, A::count_vectors);
+        pass_over::<u64, T>(plan, kept, at..plan.len, &mut counts, take, count_words);
+    }
 }
 
-/// The largest group.
-pub(crate) const GROUP: usize = 16;
-
-/// One plane to be counted, over one tile: the bits of `set` that are not in `except`.
-#[derive(Clone, Copy)]
-pub(crate) struct Source<'a> {
-    pub(crate) set: &'a [u64],
-    pub(crate) except: &'a [u64],
-}
-
-/// Counts over one tile.
-pub(crate) struct Counter<'a> {
-    /// Plane `k` begins at `k × tile`.
-    planes: &'a mut [MaybeUninit<u64>],
-    tile: usize,
-    /// Planes in use: as many as the binary digits of `counted`.
-    used: usize,
-    /// Sources added so far: what a count can at most be.
-    counted: usize,
-}
-
-impl<'a> Counter<'a> {
-    /// A counter that goes on where it was left: over planes of `tile` words that already hold the sums of
-    /// `counted` sources.
-    pub(crate) fn resume(planes: &'a mut [u64], tile: usize, counted: usize) -> Counter<'a> {
-        // SAFETY: the same memory, and a counter writes only what is initialised.
-        let planes = unsafe { std::slice::from_raw_parts_mut(planes.as_mut_ptr().cast(), planes.len()) };
-        Counter { planes, tile, used: digits(counted), counted }
-    }
-
-    /// Sources added so far.
-    pub(crate) fn counted(&self) -> usize {
-        self.counted
-    }
-
-    /// The most words that it counts at a time.
-    pub(crate) fn tile(&self) -> usize {
-        self.tile
-    }
-
-    /// Back to zero everywhere. Planes not in use hold rubbish.
-    pub(crate) fn clear(&mut self) {
-        self.used = 0;
-        self.counted = 0;
-    }
-
-    /// The number of planes in use; every count is below 2 to that power.
-    pub(crate) fn used(&self) -> usize {
-        self.used
-    }
-
-    /// Bit `plane` of the counts of the words from `at`.
+/// Whoever wants counts as they come out of the registers.
+pub(crate) trait TakeSum {
+    /// Takes those of the words from `at` on: `K` digits, the lowest first.
     ///
     /// # Safety
     ///
-    /// The processor has `V`; `plane < used`, and the `V::WORDS` words from `at` were counted.
-    #[inline(always)]
-    pub(crate) unsafe fn plane<V: Bits>(&self, plane: usize, at: usize) -> V {
-        debug_assert!(plane < self.used && at + V::WORDS <= self.tile);
-        // SAFETY: the caller vouches for it; a plane in use was written as far as was counted.
-        unsafe { V::load(self.planes.as_ptr().add(plane * self.tile + at).cast()) }
-    }
+    /// The processor has `V`; the sum is of so many words.
+    unsafe fn take_sum<V: Bits, const K: usize>(&mut self, at: usize, sum: [V; K]);
+}
 
-    /// How many of `left` sources, each worth 2 to the power `place`, the next group takes. Its sum never has
-    /// more planes than are in use from there, which matters to counters that began with a small group and
-    /// were given many sources later.
-    pub(crate) fn group(&self, place: usize, left: usize) -> usize {
-        let whole = left.min(GROUP);
-        match self.counted >> place {
-            0 => (1 << (whole + 1).ilog2().min(4)) - 1,
-            _ => 1 << usize::min(whole.ilog2() as usize, self.used - place),
-        }
+/// The pass of a plan that is but one group, with nothing before it: 1, 3, 7 or 15 sources without exceptions.
+///
+/// # Safety
+///
+/// As for [`pass`]; [`Plan::is_sole`] is true.
+#[inline(always)]
+pub(crate) unsafe fn pass_sole<A: Arch, T: TakeSum>(plan: &Plan<'_>, whole: Range<usize>, take: &mut T) {
+    let start = usize::min(whole.start, plan.len);
+    let end = usize::min(whole.end, plan.len);
+    // SAFETY: passed on; the words are in all sources.
+    unsafe {
+        let at = sole_over::<u64, T>(plan, 0..start, take);
+        let at = sole_over::<A::Bits, T>(plan, at..end, take);
+        sole_over::<u64, T>(plan, at..plan.len, take);
     }
+}
 
-    /// Adds one group of sources that are worth 2 to the power `place` each, of a size that
-    /// [`Counter::group`] gave, over the first `len` words of the tile.
-    ///
-    /// # Safety
-    ///
-    /// As for [`Counter::add`].
-    #[inline(always)]
-    pub(crate) unsafe fn add_at_place<A: Arch>(
-        &mut self,
-        place: usize,
-        sources: &[Source<'_>],
-        except: bool,
-        len: usize,
-    ) {
-        while self.used < place {
-            let zeros = &mut self.planes[self.used * self.tile..][..len];
-            zeros.fill(MaybeUninit::new(0));
-            self.used += 1;
-        }
-        // The planes from `place` up are a counter themselves, which nothing below carries into.
-        let mut above = Counter {
-            planes: &mut self.planes[place * self.tile..],
-            tile: self.tile,
-            used: self.used - place,
-            counted: self.counted >> place,
+/// Takes the whole vectors of a range, and returns the end of them.
+///
+/// # Safety
+///
+/// As for [`pass_sole`]; all sources have these words.
+#[inline(always)]
+unsafe fn sole_over<V: Bits, T: TakeSum>(plan: &Plan<'_>, words: Range<usize>, take: &mut T) -> usize {
+    let sources = plan.sources.as_ptr().cast::<Pointers>();
+    let mut at = words.start;
+    /// The loop, once for each number of sources.
+    macro_rules! each {
+        (|$group:ident| $sum:expr) => {
+            while at + V::WORDS <= words.end {
+                let $group = Group::<false> { sources, at };
+                take.take_sum::<V, _>(at, $sum);
+                at += V::WORDS;
+            }
         };
-        // SAFETY: passed on.
-        unsafe { above.add::<A>(sources, except, len) };
-        self.used = place + above.used;
-        self.counted += sources.len() << place;
     }
-
-    /// Adds one group, of a size that [`Counter::group`] gave, over the first `len` words of the tile.
-    ///
-    /// # Safety
-    ///
-    /// The processor has `A`; `len` is at most the tile, and every plane of every source has at least `len`
-    /// words (`except` only if that is to be looked at).
-    #[inline(always)]
-    pub(crate) unsafe fn add<A: Arch>(&mut self, sources: &[Source<'_>], except: bool, len: usize) {
-        let before = self.used;
-        self.counted += sources.len();
-        self.used = digits(self.counted);
-        assert!(self.used * self.tile <= self.planes.len(), "more is counted than there is room for");
-        // SAFETY: passed on.
-        unsafe { A::add_group(self, before, sources, except, len) };
-    }
-
-    /// # Safety
-    ///
-    /// As for [`Counter::add`]; there are 2 to the power `K`, less 1, sources, and one more if `CARRY`, which
-    /// stands for `before > 0`.
-    #[inline(always)]
-    unsafe fn add_group<A: Arch, const K: usize, const CARRY: bool, const EXCEPT: bool>(
-        &mut self,
-        before: usize,
-        sources: &[Source<'_>],
-        len: usize,
-    ) {
-        debug_assert!(
-            sources.len() == (1 << K) - usize::from(!CARRY)
-                && (before > 0) == CARRY
-                && (K <= before || !CARRY)
-        );
-        let vectors = len - len % A::Bits::WORDS;
-        let mut at = 0;
-        // SAFETY: the processor has `A`; `at` stays far enough below `len`.
-        unsafe {
-            while at < vectors {
-                self.add_at::<A::Bits, K, CARRY, EXCEPT>(before, sources, at);
-                at += A::Bits::WORDS;
-            }
-            while at < len {
-                self.add_at::<u64, K, CARRY, EXCEPT>(before, sources, at);
-                at += 1;
-            }
+    // SAFETY: the caller vouches for it.
+    unsafe {
+        match plan.sources_len {
+            1 => each!(|group| [group.load(0)]),
+            3 => each!(|group| group.sum_of_3(0)),
+            7 => each!(|group| group.sum_of_7(0)),
+            _ => each!(|group| group.sum_of_15(0)),
         }
     }
+    at
+}
 
-    /// # Safety
-    ///
-    /// As for [`Counter::add_group`]; there are `V::WORDS` words at `at`.
-    #[inline(always)]
-    unsafe fn add_at<V: Bits, const K: usize, const CARRY: bool, const EXCEPT: bool>(
-        &mut self,
-        before: usize,
-        sources: &[Source<'_>],
-        at: usize,
-    ) {
-        // SAFETY: the caller vouches for `V`, for `at` in the tile and the sources, and for the number of
-        // sources; the planes in use have room, as `add` asserts.
+/// Takes the whole vectors of a range, and returns the end of them.
+///
+/// # Safety
+///
+/// As for [`pass`]; all planes have these words, and `count` is that of `V`.
+#[inline(always)]
+unsafe fn pass_over<V: Bits, T: Take>(
+    plan: &Plan<'_>,
+    kept: &Kept<'_>,
+    words: Range<usize>,
+    counts: &mut Counts,
+    take: &mut T,
+    count: unsafe fn(&Plan<'_>, usize, usize, Planes),
+) -> usize {
+    let mut at = words.start;
+    while at + V::WORDS <= words.end {
+        let vectors = usize::min((words.end - at) / V::WORDS, BLOCK);
+        // SAFETY: the caller vouches for it, and there are so many vectors.
         unsafe {
-            let group = Group::<EXCEPT> { sources, at };
-            let planes = self.planes.as_mut_ptr().cast::<u64>().add(at);
-            let sum: [V; 4] = match K {
-                0 => [V::splat(0); 4],
-                1 => [group.load(0), V::splat(0), V::splat(0), V::splat(0)],
-                2 => {
-                    let [a, b] = group.sum_of_3(0);
-                    [a, b, V::splat(0), V::splat(0)]
-                }
-                3 => {
-                    let [a, b, c] = group.sum_of_7(0);
-                    [a, b, c, V::splat(0)]
-                }
-                _ => group.sum_of_15(0),
+            let planes = if plan.sources_len == 0 {
+                kept.planes.from(at)
+            } else {
+                let planes = counts.planes();
+                resume::<V>(plan, kept, at, vectors, planes);
+                count(plan, at, vectors, planes);
+                planes
             };
-            if !CARRY {
-                let mut k = 0;
-                while k < K {
-                    sum[k].store(planes.add(k * self.tile));
-                    k += 1;
-                }
-                return;
-            }
-            let mut carry: V = group.load((1 << K) - 1);
-            let mut k = 0;
-            while k < K {
-                let plane = planes.add(k * self.tile);
-                let (digit, next) = full_adder(V::load(plane), sum[k], carry);
-                digit.store(plane);
-                carry = next;
-                k += 1;
-            }
-            while k < before {
-                let plane = planes.add(k * self.tile);
-                let old = V::load(plane);
-                old.xor(carry).store(plane);
-                carry = old.and(carry);
-                k += 1;
-            }
-            if before < self.used {
-                carry.store(planes.add(before * self.tile));
+            let used = plan.after.map(digits);
+            take.take::<V>(at, vectors, &Taken { planes, used, borrowed: PhantomData });
+        }
+        at += vectors * V::WORDS;
+    }
+    at
+}
+
+/// Takes up what was kept of the words from `at`.
+///
+/// # Safety
+///
+/// As for [`pass`]; there are so many vectors.
+#[inline(always)]
+unsafe fn resume<V: Bits>(plan: &Plan<'_>, kept: &Kept<'_>, at: usize, vectors: usize, to: Planes) {
+    for side in [Side::Negatives, Side::Abstentions] {
+        for plane in 0..digits(plan.before[side as usize]) {
+            for vector in 0..vectors {
+                let word = vector * V::WORDS;
+                // SAFETY: the caller vouches for it.
+                unsafe {
+                    V::load(kept.planes.word(side, plane, at + word)).store(to.word(side, plane, word))
+                };
             }
         }
+    }
+}
+
+/// Adds the sources of a plan to what is kept.
+///
+/// # Safety
+///
+/// As for [`pass`].
+#[inline(always)]
+pub(crate) unsafe fn keep<A: Arch>(plan: &Plan<'_>, kept: &Kept<'_>) {
+    kept.check(plan.before, plan.len);
+    kept.check(plan.after, plan.len);
+    let mut at = 0;
+    // SAFETY: passed on; there is room for so much.
+    unsafe {
+        while at + A::Bits::WORDS <= plan.len {
+            let vectors = usize::min((plan.len - at) / A::Bits::WORDS, BLOCK);
+            A::count_vectors(plan, at, vectors, kept.planes.from(at));
+            at += vectors * A::Bits::WORDS;
+        }
+        count_words(plan, at, plan.len - at, kept.planes.from(at));
     }
 }
 
 outlined! {
-    /// A group added to a counter.
-    pub(crate) trait AddGroup {
-        fn add_group(counter: &mut Counter<'_>, before: usize, sources: &[Source<'_>], except: bool, len: usize) =
-            add_group_body;
+    /// All groups of a plan at a block of vectors.
+    pub(crate) trait CountVectors {
+        fn count_vectors(plan: &Plan<'_>, at: usize, vectors: usize, planes: Planes) = count_vectors_body;
     }
 }
 
 /// # Safety
 ///
-/// As for [`Counter::add`], whose accounts have been brought up to date; there were `before` planes before.
+/// The processor has `A`; there are so many vectors of words from `at` in all sources, and the counts have the
+/// planes that the plan begins with.
 #[inline(always)]
-unsafe fn add_group_body<A: Arch>(
-    counter: &mut Counter<'_>,
-    before: usize,
-    sources: &[Source<'_>],
-    except: bool,
-    len: usize,
-) {
+unsafe fn count_vectors_body<A: Arch>(plan: &Plan<'_>, at: usize, vectors: usize, planes: Planes) {
     // SAFETY: passed on.
+    unsafe { count_steps::<A::Bits>(plan, at, vectors, planes) };
+}
+
+/// The same for words.
+///
+/// # Safety
+///
+/// As there.
+#[inline(never)]
+unsafe fn count_words(plan: &Plan<'_>, at: usize, words: usize, planes: Planes) {
+    // SAFETY: passed on.
+    unsafe { count_steps::<u64>(plan, at, words, planes) };
+}
+
+/// # Safety
+///
+/// As for [`count_vectors_body`].
+#[inline(always)]
+unsafe fn count_steps<V: Bits>(plan: &Plan<'_>, at: usize, vectors: usize, planes: Planes) {
+    let mut sources = plan.sources.as_ptr().cast::<Pointers>();
+    // SAFETY: passed on; the groups have all sources, in order.
     unsafe {
-        if except {
-            add_group_except::<A, true>(counter, before, sources, len);
-        } else {
-            add_group_except::<A, false>(counter, before, sources, len);
+        for step in plan.steps.get_unchecked(..plan.steps_len) {
+            let step = step.assume_init();
+            let place = usize::from(step.place);
+            let mut before = usize::from(step.before);
+            while before < place {
+                for vector in 0..vectors {
+                    V::splat(0).store(planes.word(step.side, before, vector * V::WORDS));
+                }
+                before += 1;
+            }
+            let block = Block {
+                at,
+                vectors,
+                planes: planes.word(step.side, place, 0),
+                stride: planes.stride,
+                before: before - place,
+                after: usize::from(step.after) - place,
+            };
+            if step.except {
+                block.add::<V, true>(sources, step.sources);
+            } else {
+                block.add::<V, false>(sources, step.sources);
+            }
+            sources = sources.add(usize::from(step.sources));
         }
     }
 }
 
+/// A block of vectors that a group is added to.
+#[derive(Clone, Copy)]
+struct Block {
+    at: usize,
+    vectors: usize,
+    planes: *mut u64,
+    stride: usize,
+    before: usize,
+    after: usize,
+}
+
+/// Adds the sum of a group to every vector of a block: what `$sum` and `$carry` say of `group`.
+macro_rules! each_vector {
+    ($block:ident, $sources:ident, |$group:ident| $sum:expr $(, $carry:expr)?) => {
+        for vector in 0..$block.vectors {
+            let at = $block.at + vector * V::WORDS;
+            let $group = Group::<EXCEPT> { sources: $sources, at };
+            let planes = $block.planes.add(vector * V::WORDS);
+            each_vector!(@add $block, planes, $sum $(, $carry)?);
+        }
+    };
+    (@add $block:ident, $planes:ident, $sum:expr) => {
+        begin::<V, _>($sum, $planes, $block.stride)
+    };
+    (@add $block:ident, $planes:ident, $sum:expr, $carry:expr) => {
+        carry_on::<V, _>($sum, $carry, $planes, $block)
+    };
+}
+
+impl Block {
+    /// Adds a group to the planes of a count, of which there were `before`.
+    ///
+    /// # Safety
+    ///
+    /// The processor has `V`; the group has as many sources, with so many vectors in each; the planes have room
+    /// for `after`.
+    #[inline(always)]
+    unsafe fn add<V: Bits, const EXCEPT: bool>(self, sources: *const Pointers, len: u8) {
+        // SAFETY: passed on.
+        unsafe {
+            match (self.before, len) {
+                (0, 1) => each_vector!(self, sources, |group| [group.load(0)]),
+                (0, 3) => each_vector!(self, sources, |group| group.sum_of_3(0)),
+                (0, 7) => each_vector!(self, sources, |group| group.sum_of_7(0)),
+                (0, 15) => each_vector!(self, sources, |group| group.sum_of_15(0)),
+                (_, 1) => each_vector!(self, sources, |group| [], group.load(0)),
+                (_, 2) => each_vector!(self, sources, |group| [group.load(0)], group.load(1)),
+                (_, 4) => each_vector!(self, sources, |group| group.sum_of_3(0), group.load(3)),
+                (_, 8) => each_vector!(self, sources, |group| group.sum_of_7(0), group.load(7)),
+                (_, 16) => each_vector!(self, sources, |group| group.sum_of_15(0), group.load(15)),
+                (_, other) => unreachable!("a group of {other} planes"),
+            }
+        }
+    }
+}
+
+/// The first planes of a count.
+///
 /// # Safety
 ///
-/// As for [`add_group_body`].
+/// The processor has `V`; there is room for them.
 #[inline(always)]
-unsafe fn add_group_except<A: Arch, const EXCEPT: bool>(
-    counter: &mut Counter<'_>,
-    before: usize,
-    sources: &[Source<'_>],
-    len: usize,
-) {
-    // SAFETY: passed on; the constants match the number of sources.
+unsafe fn begin<V: Bits, const K: usize>(sum: [V; K], planes: *mut u64, stride: usize) {
+    for (k, digit) in sum.into_iter().enumerate() {
+        // SAFETY: the caller vouches for it.
+        unsafe { digit.store(planes.add(k * stride)) };
+    }
+}
+
+/// Adds a sum, and a carry into it, to a count of at least as many planes.
+///
+/// # Safety
+///
+/// The processor has `V`; there is room for the planes.
+#[inline(always)]
+unsafe fn carry_on<V: Bits, const K: usize>(sum: [V; K], mut carry: V, planes: *mut u64, block: Block) {
+    let Block { stride, before, after, .. } = block;
+    debug_assert!(K <= before && after <= before + 1);
+    // SAFETY: the caller vouches for it.
     unsafe {
-        match (before, sources.len()) {
-            (0, 1) => counter.add_group::<A, 1, false, EXCEPT>(before, sources, len),
-            (0, 3) => counter.add_group::<A, 2, false, EXCEPT>(before, sources, len),
-            (0, 7) => counter.add_group::<A, 3, false, EXCEPT>(before, sources, len),
-            (0, 15) => counter.add_group::<A, 4, false, EXCEPT>(before, sources, len),
-            (_, 1) => counter.add_group::<A, 0, true, EXCEPT>(before, sources, len),
-            (_, 2) => counter.add_group::<A, 1, true, EXCEPT>(before, sources, len),
-            (_, 4) => counter.add_group::<A, 2, true, EXCEPT>(before, sources, len),
-            (_, 8) => counter.add_group::<A, 3, true, EXCEPT>(before, sources, len),
-            (_, 16) => counter.add_group::<A, 4, true, EXCEPT>(before, sources, len),
-            (_, other) => unreachable!("a group of {other} planes"),
+        for (k, digit) in sum.into_iter().enumerate() {
+            let plane = planes.add(k * stride);
+            let (digit, next) = full_adder(V::load(plane), digit, carry);
+            digit.store(plane);
+            carry = next;
+        }
+        for k in K..before {
+            let plane = planes.add(k * stride);
+            let old = V::load(plane);
+            old.xor(carry).store(plane);
+            carry = old.and(carry);
+        }
+        if before < after {
+            carry.store(planes.add(before * stride));
         }
     }
 }
@@ -329,8 +647,9 @@ unsafe fn full_adder<V: Bits>(a: V, b: V, c: V) -> (V, V) {
 
 /// The words from `at` of a group of sources. The sums take 2ᵏ − 1 sources each, and are twice the half of
 /// them plus one: two sums of k − 1 bits and one more source as the carry.
-struct Group<'a, const EXCEPT: bool> {
-    sources: &'a [Source<'a>],
+#[derive(Clone, Copy)]
+struct Group<const EXCEPT: bool> {
+    sources: *const Pointers,
     at: usize,
 }
 
@@ -338,14 +657,19 @@ struct Group<'a, const EXCEPT: bool> {
 ///
 /// For all: the processor has `V`, there are that many sources from `first`, and `V::WORDS` words at `at` in
 /// them.
-impl<const EXCEPT: bool> Group<'_, EXCEPT> {
+impl<const EXCEPT: bool> Group<EXCEPT> {
     #[inline(always)]
     unsafe fn load<V: Bits>(&self, source: usize) -> V {
-        // SAFETY: the caller vouches for it.
+        // SAFETY: the caller vouches for it. Nothing need be where lies what is asked for ahead.
         unsafe {
-            let source = self.sources.get_unchecked(source);
-            let set = V::load(source.set.as_ptr().add(self.at));
-            if EXCEPT { set.without(V::load(source.except.as_ptr().add(self.at))) } else { set }
+            let source = *self.sources.add(source);
+            let mut word = 0;
+            while word < V::WORDS {
+                prefetch(source.set.wrapping_add(self.at).wrapping_add(WORDS_AHEAD + word));
+                word += LINE_WORDS;
+            }
+            let set = V::load(source.set.add(self.at));
+            if EXCEPT { set.without(V::load(source.except.add(self.at))) } else { set }
         }
     }
 

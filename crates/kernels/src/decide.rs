@@ -2,14 +2,13 @@
 //!
 //! # How
 //!
-//! A tile of words at a time, two counts per coordinate in bit planes (see `adder`): N, the votes that are
-//! negative, and A, the abstentions. Of M ballots M − A vote, and the verdict is negative when N > (M − A)/2,
-//! that is, when 2N + A > M: one comparison with a constant, done digit by digit on whole vectors. Equality
-//! is a tie. Where a tile has no abstentions, A is not counted, and N is compared with ⌊M/2⌋.
+//! In one pass, a vector of words at a time, two counts per coordinate in bit planes (see `adder`): N, the votes
+//! that are negative, and A, the abstentions. Of M ballots M − A vote, and the verdict is negative when
+//! N > (M − A)/2, that is, when 2N + A > M: one comparison with a constant, done digit by digit on whole
+//! vectors. Equality is a tie. Where nobody can abstain, N is compared with ⌊M/2⌋.
 
-use std::ops::Range;
-
-use crate::adder::{Counter, GROUP, Room, Source, TILE_WORDS};
+use crate::adder::{Kept, Plan, Side, Take, TakeSum, Taken, pass, pass_sole};
+use crate::electorate::{Electorate, Finish};
 use crate::pack::check_planes;
 use crate::plane::tail_mask;
 use crate::vector::{Arch, Bits};
@@ -62,9 +61,6 @@ pub struct Decided {
     /// Coordinates whose verdict is to hold.
     pub holds: usize,
 }
-
-/// A line of the cache.
-pub(crate) const LINE_BYTES: usize = 64;
 
 /// The most ballots of one verdict.
 pub(crate) const MAX_BALLOTS: usize = 65_535;
@@ -150,180 +146,38 @@ unsafe fn decide_part_body<A: Arch>(
     signs: &mut [u64],
     hold: &mut [u64],
 ) -> Decided {
-    let rule = Rule { voters: ballots.len(), min_voters: usize::max(1, min_voters as usize), tie };
+    let electorate = Electorate { ballots, weights: None, from };
+    let rule = Rule { voters: ballots.len(), min_voters, tie };
     // SAFETY: passed on; ballots that are too short panic where their words are taken.
-    unsafe { decide_counts::<A, _>(&Equals { ballots, from }, &rule, coordinates, signs, hold) }
+    unsafe { decide_electorate::<A>(&electorate, rule, coordinates, signs, hold) }
 }
 
-/// Those whose ballots are counted.
-pub(crate) trait Voters {
-    /// The most that the counts of negative votes and of abstentions can be.
-    fn most(&self) -> [usize; 2];
-
-    /// Counts the negative votes over a tile of words and, unless there are none in it, the abstentions.
-    ///
-    /// # Safety
-    ///
-    /// The processor has `A`; the counters have room for [`Voters::most`], the tile is no longer than theirs,
-    /// and all planes of all ballots have those words.
-    unsafe fn count<A: Arch>(
-        &self,
-        tile: Range<usize>,
-        negatives: &mut Counter<'_>,
-        abstentions: &mut Counter<'_>,
-    );
-}
-
-/// The verdict of voters, a tile at a time.
+/// The verdict of an electorate.
 ///
 /// # Safety
 ///
-/// The processor has `A`; all planes of all ballots fit that many coordinates.
+/// The processor has `A`.
 #[inline(always)]
-pub(crate) unsafe fn decide_counts<A: Arch, E: Voters>(
-    voters: &E,
-    rule: &Rule,
+pub(crate) unsafe fn decide_electorate<A: Arch>(
+    electorate: &Electorate<'_>,
+    rule: Rule,
     coordinates: usize,
     signs: &mut [u64],
     hold: &mut [u64],
 ) -> Decided {
-    check_planes(coordinates, signs, hold);
-    let mut room = Room::new();
-    let [mut negatives, mut abstentions] = room.counters(voters.most());
-    let mut decided = Decided::default();
-    let mut first = 0;
-    while first < signs.len() {
-        // The first tile ends where the verdict meets a line of the cache, so that vectors of the later ones
-        // straddle none: not in the verdict, and in the ballots neither, if they are allocated alike.
-        let most = if first == 0 { lead(signs, negatives.tile()) } else { negatives.tile() };
-        let len = usize::min(most, signs.len() - first);
-        let last = if first + len == signs.len() { tail_mask(coordinates) } else { u64::MAX };
-        negatives.clear();
-        abstentions.clear();
-        // SAFETY: the processor has `A`; `first..first + len` is within the verdict's planes, and those of
-        // the ballots are as long.
-        unsafe {
-            voters.count::<A>(first..first + len, &mut negatives, &mut abstentions);
-            let tile = Tile { rule, first, negatives: &negatives, abstentions: &abstentions };
-            A::decide_tile(
-                &tile,
-                &mut signs[first..first + len],
-                &mut hold[first..first + len],
-                last,
-                &mut decided,
-            );
-        }
-        first += len;
-    }
-    decided
-}
-
-/// The words before the first that begins a line of the cache, or a whole tile if that is the first of all.
-fn lead(plane: &[u64], tile: usize) -> usize {
-    match plane.as_ptr().align_offset(LINE_BYTES) {
-        0 => tile,
-        words => usize::min(words, tile),
-    }
-}
-
-/// The plane of a tile without abstentions.
-pub(crate) static NONE: [u64; TILE_WORDS] = [0; TILE_WORDS];
-
-/// One vote each.
-pub(crate) struct Equals<'a> {
-    pub(crate) ballots: &'a [Ballot<'a>],
-    /// The word of the ballots that tiles count from.
-    pub(crate) from: usize,
-}
-
-impl Voters for Equals<'_> {
-    fn most(&self) -> [usize; 2] {
-        [self.ballots.len(), self.ballots.iter().filter(|ballot| ballot.abstain.is_some()).count()]
-    }
-
-    #[inline(always)]
-    unsafe fn count<A: Arch>(
-        &self,
-        tile: Range<usize>,
-        negatives: &mut Counter<'_>,
-        abstentions: &mut Counter<'_>,
-    ) {
-        let tile = self.from + tile.start..self.from + tile.end;
-        // SAFETY: passed on.
-        unsafe { count_at_place::<A, _>(self.ballots.iter(), tile, 0, negatives, abstentions) };
-    }
-}
-
-/// Counts votes and abstentions that are worth 2 to the power `place` each.
-///
-/// # Safety
-///
-/// As for [`Voters::count`].
-#[inline(always)]
-pub(crate) unsafe fn count_at_place<'a, A: Arch, I: Iterator<Item = &'a Ballot<'a>> + Clone>(
-    mut ballots: I,
-    tile: Range<usize>,
-    place: usize,
-    negatives: &mut Counter<'_>,
-    abstentions: &mut Counter<'_>,
-) {
-    let len = tile.len();
-    let abstains = |ballot: &Ballot<'_>| ballot.abstain.is_some_and(|plane| any(&plane[tile.clone()]));
-    let dense = !ballots.clone().any(abstains);
-    let mut planes = ballots.clone().filter_map(|ballot| ballot.abstain);
-    let mut left = ballots.clone().count();
-    while left > 0 {
-        let group = negatives.group(place, left);
-        let mut sources = [Source { set: &[], except: &[] }; GROUP];
-        for (source, ballot) in sources[..group].iter_mut().zip(&mut ballots) {
-            source.set = &ballot.signs[tile.clone()];
-            source.except = ballot.abstain.map_or(&NONE[..len], |plane| &plane[tile.clone()]);
-        }
-        // SAFETY: the caller vouches for `A`; each slice has `len` words.
-        unsafe { negatives.add_at_place::<A>(place, &sources[..group], !dense, len) };
-        left -= group;
-    }
-    if dense {
-        return;
-    }
-    let mut left = planes.clone().count();
-    while left > 0 {
-        let group = abstentions.group(place, left);
-        let mut sources = [Source { set: &[], except: &[] }; GROUP];
-        for (source, plane) in sources[..group].iter_mut().zip(&mut planes) {
-            source.set = &plane[tile.clone()];
-        }
-        // SAFETY: the caller vouches for `A`; each `set` has `len` words.
-        unsafe { abstentions.add_at_place::<A>(place, &sources[..group], false, len) };
-        left -= group;
-    }
-}
-
-/// Whether any bit is set. Without an early end, so that the compiler makes vectors of it: the plane is read
-/// anyway.
-#[inline(always)]
-pub(crate) fn any(plane: &[u64]) -> bool {
-    let mut bits = 0;
-    for word in plane {
-        bits |= word;
-    }
-    bits != 0
+    let mut verdict = Verdict::new(rule, coordinates, signs, hold);
+    // SAFETY: passed on.
+    unsafe { electorate.count::<A, _>(verdict.signs.len(), &mut verdict) };
+    verdict.decided
 }
 
 /// What makes counts a verdict.
+#[derive(Clone, Copy)]
 pub(crate) struct Rule {
     pub(crate) voters: usize,
-    /// At least 1.
-    pub(crate) min_voters: usize,
+    /// 0 is taken for 1.
+    pub(crate) min_voters: u32,
     pub(crate) tie: Tie,
-}
-
-/// The counts over one tile, whose first word is word `first` of the range.
-pub(crate) struct Tile<'a> {
-    pub(crate) rule: &'a Rule,
-    pub(crate) first: usize,
-    pub(crate) negatives: &'a Counter<'a>,
-    pub(crate) abstentions: &'a Counter<'a>,
 }
 
 /// The outcome of a comparison of counts with a constant.
@@ -372,136 +226,180 @@ impl<V: Bits> Comparison<V> {
     }
 }
 
+/// The verdict that is being written, as far as it is decided.
+pub(crate) struct Verdict<'a> {
+    rule: Rule,
+    min_voters: usize,
+    signs: &'a mut [u64],
+    hold: &'a mut [u64],
+    /// The word that a pass begins at.
+    first: usize,
+    /// The valid bits of the last word.
+    last: u64,
+    decided: Decided,
+}
+
+impl<'a> Verdict<'a> {
+    /// Panics if either plane does not fit that many coordinates.
+    pub(crate) fn new(
+        rule: Rule,
+        coordinates: usize,
+        signs: &'a mut [u64],
+        hold: &'a mut [u64],
+    ) -> Verdict<'a> {
+        check_planes(coordinates, signs, hold);
+        let min_voters = usize::max(1, rule.min_voters as usize);
+        let last = tail_mask(coordinates);
+        Verdict { rule, min_voters, signs, hold, first: 0, last, decided: Decided::default() }
+    }
+
+    /// Whether without abstentions nothing is ever tied or held: the commonest case of all.
+    fn closed(&self) -> bool {
+        self.rule.voters % 2 == 1 && self.rule.voters >= self.min_voters
+    }
+
+    /// What is in it so far.
+    pub(crate) fn decided(&self) -> Decided {
+        self.decided
+    }
+}
+
+impl Finish for Verdict<'_> {
+    #[inline(always)]
+    unsafe fn finish<A: Arch>(&mut self, first: usize, plan: &Plan<'_>, kept: &Kept<'_>, lead: usize) {
+        assert!(first + plan.words() <= self.signs.len(), "the verdict's words");
+        self.first = first;
+        // SAFETY: passed on.
+        unsafe { A::decide_pass(plan, kept, lead, self) };
+    }
+}
+
 outlined! {
-    /// The verdict over one tile.
-    pub(crate) trait DecideTile {
-        fn decide_tile(tile: &Tile<'_>, signs: &mut [u64], hold: &mut [u64], last: u64, decided: &mut Decided) =
-            decide_tile_body;
+    /// A pass that decides.
+    pub(crate) trait DecidePass {
+        fn decide_pass(plan: &Plan<'_>, kept: &Kept<'_>, lead: usize, verdict: &mut Verdict<'_>) = decide_pass_body;
     }
 }
 
 /// # Safety
 ///
-/// As for [`Tile::decide`].
+/// As for [`pass`]; the verdict has as many words as the plan from its first.
 #[inline(always)]
-unsafe fn decide_tile_body<A: Arch>(
-    tile: &Tile<'_>,
-    signs: &mut [u64],
-    hold: &mut [u64],
-    last: u64,
-    decided: &mut Decided,
+unsafe fn decide_pass_body<A: Arch>(
+    plan: &Plan<'_>,
+    kept: &Kept<'_>,
+    lead: usize,
+    verdict: &mut Verdict<'_>,
 ) {
+    // A last word that is cut short is taken alone.
+    let cut = verdict.first + plan.words() == verdict.signs.len() && verdict.last != u64::MAX;
+    let end = plan.words() - usize::from(cut);
     // SAFETY: passed on.
-    unsafe { tile.decide::<A>(signs, hold, last, decided) }
+    unsafe {
+        if plan.is_sole() && verdict.closed() {
+            pass_sole::<A, _>(plan, lead..end, verdict);
+        } else {
+            pass::<A, _>(plan, kept, lead..end, verdict);
+        }
+    }
 }
 
-impl Tile<'_> {
-    /// Writes the verdict over this tile and counts what is in it. `last` are the valid bits of its last
-    /// word.
-    ///
-    /// # Safety
-    ///
-    /// The processor has `A`; both slices are equally long, not empty, and not longer than what was counted.
+impl TakeSum for Verdict<'_> {
     #[inline(always)]
-    unsafe fn decide<A: Arch>(&self, signs: &mut [u64], hold: &mut [u64], last: u64, decided: &mut Decided) {
-        let Rule { voters, min_voters, .. } = *self.rule;
-        let dense = self.abstentions.used() == 0;
-        // Nothing is ever tied or held here: the commonest case of all, without coins and without counting.
-        let closed = dense && voters % 2 == 1 && voters >= min_voters;
+    unsafe fn take_sum<V: Bits, const K: usize>(&mut self, at: usize, sum: [V; K]) {
+        let at = self.first + at;
+        // SAFETY: the caller vouches for `V`, and `finish` for the words of the verdict.
+        unsafe {
+            let mut majority = Comparison::start();
+            for (place, digit) in sum.into_iter().enumerate() {
+                majority = majority.digit(digit, self.rule.voters / 2, place);
+            }
+            let valid = if at + 1 == self.signs.len() { self.last } else { u64::MAX };
+            majority.greater.and(V::splat(valid)).store(self.signs.as_mut_ptr().add(at));
+            V::splat(0).store(self.hold.as_mut_ptr().add(at));
+        }
+    }
+}
+
+impl Take for Verdict<'_> {
+    #[inline(always)]
+    unsafe fn take<V: Bits>(&mut self, at: usize, vectors: usize, counts: &Taken<'_>) {
         // SAFETY: passed on.
         unsafe {
-            match (dense, closed) {
-                (true, true) => self.decide_with::<A, true, false>(signs, hold, last, decided),
-                (true, false) => self.decide_with::<A, true, true>(signs, hold, last, decided),
-                (false, _) => self.decide_with::<A, false, true>(signs, hold, last, decided),
+            match (counts.used(Side::Abstentions), self.closed()) {
+                (0, true) => self.take_with::<V, true, false>(at, vectors, counts),
+                (0, false) => self.take_with::<V, true, true>(at, vectors, counts),
+                _ => self.take_with::<V, false, true>(at, vectors, counts),
             }
         }
     }
+}
 
-    /// # Safety
-    ///
-    /// As for [`Tile::decide`]; `DENSE` only without abstentions; no coordinate is tied or held unless
-    /// `OPEN`.
+/// # Safety
+///
+/// For all: the processor has `V`, and that vector was counted, the counts are `DENSE` if there are no
+/// abstentions, and some coordinate may be tied or held only if `OPEN`.
+impl Verdict<'_> {
     #[inline(always)]
-    unsafe fn decide_with<A: Arch, const DENSE: bool, const OPEN: bool>(
-        &self,
-        signs: &mut [u64],
-        hold: &mut [u64],
-        last: u64,
-        decided: &mut Decided,
-    ) {
-        let whole = if last == u64::MAX { signs.len() } else { signs.len() - 1 };
-        let vectors = whole - whole % A::Bits::WORDS;
-        let (signs_at, hold_at) = (signs.as_mut_ptr(), hold.as_mut_ptr());
-        let mut at = 0;
-        // SAFETY: the processor has `A`; `at` stays far enough below the length.
-        unsafe {
-            while at < vectors {
-                self.decide_at::<A::Bits, DENSE, OPEN>(at, u64::MAX, signs_at, hold_at, decided);
-                at += A::Bits::WORDS;
-            }
-            while at < whole {
-                self.decide_at::<u64, DENSE, OPEN>(at, u64::MAX, signs_at, hold_at, decided);
-                at += 1;
-            }
-            if at < signs.len() {
-                self.decide_at::<u64, DENSE, OPEN>(at, last, signs_at, hold_at, decided);
-            }
-        }
-    }
-
-    /// # Safety
-    ///
-    /// As for [`Tile::decide_with`]; there are `V::WORDS` words at `at` in the tile and the planes.
-    #[inline(always)]
-    unsafe fn decide_at<V: Bits, const DENSE: bool, const OPEN: bool>(
-        &self,
+    unsafe fn take_with<V: Bits, const DENSE: bool, const OPEN: bool>(
+        &mut self,
         at: usize,
-        valid: u64,
-        signs: *mut u64,
-        hold: *mut u64,
-        decided: &mut Decided,
+        vectors: usize,
+        counts: &Taken<'_>,
     ) {
-        // SAFETY: the caller vouches for `V` and for `at`.
+        let first = self.first + at;
+        // SAFETY: the caller vouches for `V`, and `finish` for the words of the verdict.
         unsafe {
-            let (valid, zero) = (V::splat(valid), V::splat(0));
-            let majority = if DENSE { self.compare_dense(at) } else { self.compare_sparse(at) };
-            let mut negative = majority.greater;
-            let mut held = zero;
-            if OPEN {
-                let (tied, too_few) = self.ties_and_holds::<V, DENSE>(at, majority.equal);
-                held = too_few;
-                match self.rule.tie {
-                    Tie::Coin(coin) => {
-                        let word = coin.first_word.wrapping_add((self.first + at) as u64);
-                        negative = negative.or(tied.and(V::coin(coin.key, word)));
+            let zero = V::splat(0);
+            let (mut ties, mut holds) = (zero, zero);
+            for vector in 0..vectors {
+                let word = vector * V::WORDS;
+                let at = first + word;
+                // Only a word that is taken alone can be cut short.
+                let valid = V::splat(if at + 1 == self.signs.len() { self.last } else { u64::MAX });
+                let majority: Comparison<V> = match DENSE {
+                    true => self.compare_dense(counts, word),
+                    false => self.compare_sparse(counts, word),
+                };
+                let mut negative = majority.greater;
+                let mut held = zero;
+                if OPEN {
+                    let (tied, too_few) = self.ties_and_holds::<V, DENSE>(counts, word, majority.equal);
+                    held = too_few;
+                    match self.rule.tie {
+                        Tie::Coin(coin) => {
+                            let word = coin.first_word.wrapping_add(at as u64);
+                            negative = negative.or(tied.and(V::coin(coin.key, word)));
+                        }
+                        Tie::Hold => held = held.or(tied),
+                        Tie::Positive => {}
                     }
-                    Tie::Hold => held = held.or(tied),
-                    Tie::Positive => {}
+                    held = held.and(valid);
+                    negative = negative.without(held);
+                    ties = tied.and(valid).add_ones(ties);
+                    if !DENSE || self.rule.tie == Tie::Hold || self.rule.voters < self.min_voters {
+                        holds = held.add_ones(holds);
+                    }
                 }
-                held = held.and(valid);
-                negative = negative.without(held);
-                decided.ties += tied.and(valid).count_ones();
-                decided.holds += held.count_ones();
+                negative.and(valid).store(self.signs.as_mut_ptr().add(at));
+                held.store(self.hold.as_mut_ptr().add(at));
             }
-            negative.and(valid).store(signs.add(at));
-            held.store(hold.add(at));
+            if OPEN {
+                self.decided.ties += ties.total();
+                self.decided.holds += holds.total();
+            }
         }
     }
 
     /// Compares N with M/2. For odd M nothing is equal to it.
-    ///
-    /// # Safety
-    ///
-    /// As for [`Tile::decide_at`].
     #[inline(always)]
-    unsafe fn compare_dense<V: Bits>(&self, at: usize) -> Comparison<V> {
-        let (half, places) = (self.rule.voters / 2, self.negatives.used());
-        // SAFETY: the caller vouches for `V` and for `at`.
+    unsafe fn compare_dense<V: Bits>(&self, counts: &Taken<'_>, word: usize) -> Comparison<V> {
+        let (half, places) = (self.rule.voters / 2, counts.used(Side::Negatives));
+        // SAFETY: the caller vouches for `V`.
         unsafe {
             let mut result = Comparison::start();
             for place in 0..places {
-                result = result.digit(self.negatives.plane(place, at), half, place);
+                result = result.digit(counts.plane(Side::Negatives, place, word), half, place);
             }
             if self.rule.voters % 2 == 1 {
                 result.equal = V::splat(0);
@@ -511,22 +409,21 @@ impl Tile<'_> {
     }
 
     /// Compares 2N + A with M.
-    ///
-    /// # Safety
-    ///
-    /// As for [`Tile::decide_at`].
     #[inline(always)]
-    unsafe fn compare_sparse<V: Bits>(&self, at: usize) -> Comparison<V> {
+    unsafe fn compare_sparse<V: Bits>(&self, counts: &Taken<'_>, word: usize) -> Comparison<V> {
         let (voters, places, abstentions) =
-            (self.rule.voters, self.negatives.used(), self.abstentions.used());
-        // SAFETY: the caller vouches for `V` and for `at`. The sum is at most 2M, and so has at most one
-        // digit more than N: what would be carried out of that one is 0.
+            (self.rule.voters, counts.used(Side::Negatives), counts.used(Side::Abstentions));
+        // SAFETY: the caller vouches for `V`. The sum is at most 2M, and so has at most one digit more than N:
+        // what would be carried out of that one is 0.
         unsafe {
-            let mut result = Comparison::start().digit(self.abstentions.plane(0, at), voters, 0);
+            let mut result = Comparison::start().digit(counts.plane(Side::Abstentions, 0, word), voters, 0);
             let mut carry = V::splat(0);
             for place in 1..=places {
-                let twice = self.negatives.plane::<V>(place - 1, at);
-                let once = if place < abstentions { self.abstentions.plane(place, at) } else { V::splat(0) };
+                let twice = counts.plane::<V>(Side::Negatives, place - 1, word);
+                let once = match place < abstentions {
+                    true => counts.plane(Side::Abstentions, place, word),
+                    false => V::splat(0),
+                };
                 result = result.digit(twice.xor3(once, carry), voters, place);
                 carry = twice.majority(once, carry);
             }
@@ -535,14 +432,15 @@ impl Tile<'_> {
     }
 
     /// Where there is a tie with votes, given where 2N + A = M; and where there are too few votes.
-    ///
-    /// # Safety
-    ///
-    /// As for [`Tile::decide_at`].
     #[inline(always)]
-    unsafe fn ties_and_holds<V: Bits, const DENSE: bool>(&self, at: usize, balanced: V) -> (V, V) {
-        let Rule { voters, min_voters, .. } = *self.rule;
-        // SAFETY: the caller vouches for `V` and for `at`.
+    unsafe fn ties_and_holds<V: Bits, const DENSE: bool>(
+        &self,
+        counts: &Taken<'_>,
+        word: usize,
+        balanced: V,
+    ) -> (V, V) {
+        let (voters, min_voters) = (self.rule.voters, self.min_voters);
+        // SAFETY: the caller vouches for `V`.
         unsafe {
             let [none, all] = [V::splat(0), V::splat(u64::MAX)];
             if DENSE {
@@ -551,31 +449,31 @@ impl Tile<'_> {
                     if voters < min_voters { all } else { none },
                 );
             }
-            let nobody = self.compare_abstentions(at, voters).equal;
+            let nobody = compare_abstentions(counts, word, voters).equal;
             let too_few = match voters.checked_sub(min_voters) {
                 None => all,
                 Some(_) if min_voters == 1 => nobody,
-                Some(most) => self.compare_abstentions(at, most).greater,
+                Some(most) => compare_abstentions(counts, word, most).greater,
             };
             (balanced.without(nobody), too_few)
         }
     }
+}
 
-    /// Compares A with a constant.
-    ///
-    /// # Safety
-    ///
-    /// As for [`Tile::decide_at`].
-    #[inline(always)]
-    unsafe fn compare_abstentions<V: Bits>(&self, at: usize, constant: usize) -> Comparison<V> {
-        let places = self.abstentions.used();
-        // SAFETY: the caller vouches for `V` and for `at`.
-        unsafe {
-            let mut result = Comparison::start();
-            for place in 0..places {
-                result = result.digit(self.abstentions.plane(place, at), constant, place);
-            }
-            result.end(constant, places)
+/// Compares A with a constant.
+///
+/// # Safety
+///
+/// The processor has `V`, and that vector was counted.
+#[inline(always)]
+unsafe fn compare_abstentions<V: Bits>(counts: &Taken<'_>, word: usize, constant: usize) -> Comparison<V> {
+    let places = counts.used(Side::Abstentions);
+    // SAFETY: the caller vouches for `V`.
+    unsafe {
+        let mut result = Comparison::start();
+        for place in 0..places {
+            result = result.digit(counts.plane(Side::Abstentions, place, word), constant, place);
         }
+        result.end(constant, places)
     }
 }

@@ -49,6 +49,7 @@ mod adder;
 mod apply;
 mod ballot;
 mod decide;
+mod electorate;
 mod margins;
 mod pack;
 #[cfg(feature = "rayon")]

@@ -1,9 +1,10 @@
 //! How clear a verdict was: [`margins`] and their [`margin_histogram`].
 
-use crate::adder::{Counter, Room};
-use crate::decide::{Equals, MAX_BALLOTS, Voters};
+use crate::adder::{Kept, Plan, Side, Take, Taken, pass};
+use crate::decide::MAX_BALLOTS;
+use crate::electorate::{Electorate, Finish};
 use crate::plane::{WORD_BITS, words};
-use crate::vector::Arch;
+use crate::vector::{Arch, Bits};
 use crate::{Ballot, Isa};
 
 /// The margin of each coordinate: |p − n|, with p positive votes and n negative ones.
@@ -48,50 +49,63 @@ unsafe fn margins_body<A: Arch>(ballots: &[Ballot<'_>], coordinates: usize, out:
     for ballot in ballots {
         ballot.check(coordinates);
     }
-    let voters = Equals { ballots, from: 0 };
-    let mut room = Room::new();
-    let [mut negatives, mut abstentions] = room.counters(voters.most());
-    let words = words(coordinates);
-    let mut rest = out.chunks_mut(WORD_BITS);
-    for first in (0..words).step_by(negatives.tile()) {
-        let len = usize::min(negatives.tile(), words - first);
-        negatives.clear();
-        abstentions.clear();
-        // SAFETY: the processor has `A`; the ballots were checked, and have these words.
-        unsafe { voters.count::<A>(first..first + len, &mut negatives, &mut abstentions) };
-        for (at, out) in rest.by_ref().take(len).enumerate() {
-            let mut counts = [[0; WORD_BITS]; 2];
-            for (counts, counter) in counts.iter_mut().zip([&negatives, &abstentions]) {
-                // SAFETY: word `at` was counted.
-                unsafe { lanes(counter, at, counts) };
+    let electorate = Electorate { ballots, weights: None, from: 0 };
+    let mut margins = Margins { voters: ballots.len() as u16, first: 0, out };
+    // SAFETY: passed on.
+    unsafe { electorate.count::<A, _>(words(coordinates), &mut margins) };
+}
+
+/// The margins that are being written.
+struct Margins<'a> {
+    voters: u16,
+    /// The word that a pass begins at.
+    first: usize,
+    out: &'a mut [u16],
+}
+
+impl Finish for Margins<'_> {
+    #[inline(always)]
+    unsafe fn finish<A: Arch>(&mut self, first: usize, plan: &Plan<'_>, kept: &Kept<'_>, lead: usize) {
+        self.first = first;
+        // SAFETY: passed on.
+        unsafe { pass::<A, _>(plan, kept, lead..plan.words(), self) };
+    }
+}
+
+impl Take for Margins<'_> {
+    #[inline(always)]
+    unsafe fn take<V: Bits>(&mut self, at: usize, vectors: usize, counts: &Taken<'_>) {
+        for word in 0..vectors * V::WORDS {
+            let mut sums = [[0; WORD_BITS]; 2];
+            for (side, sums) in [Side::Negatives, Side::Abstentions].into_iter().zip(&mut sums) {
+                for plane in 0..counts.used(side) {
+                    // SAFETY: the plane is in use, and the vector has that lane.
+                    let bits = unsafe { counts.plane(side, plane, word) };
+                    add_digit(bits, 1 << plane, sums);
+                }
             }
-            let [negative, silent] = counts;
+            let [negative, silent] = sums;
             let mut margins = [0; WORD_BITS];
             for i in 0..WORD_BITS {
-                let voted = ballots.len() as u16 - silent[i];
+                let voted = self.voters - silent[i];
                 margins[i] = (voted - negative[i]).abs_diff(negative[i]);
             }
-            out.copy_from_slice(&margins[..out.len()]);
+            let first = (self.first + at + word) * WORD_BITS;
+            let out = &mut self.out[first..];
+            let len = usize::min(out.len(), WORD_BITS);
+            out[..len].copy_from_slice(&margins[..len]);
         }
     }
 }
 
-/// Adds the counts of word `at` to those of each of its bits.
-///
-/// # Safety
-///
-/// The word was counted.
+/// Adds `digit` to the sums of the bits that are set. By 16 bits, as wide as the sums: a comparison of every lane
+/// with its bit, which vector units can.
 #[inline(always)]
-unsafe fn lanes(counter: &Counter<'_>, at: usize, counts: &mut [u16; WORD_BITS]) {
-    for plane in 0..counter.used() {
-        // SAFETY: the plane is in use, and the word was counted.
-        let word: u64 = unsafe { counter.plane(plane, at) };
-        // By 16 bits, as wide as the counts: a comparison of every lane with its bit, which vector units can.
-        for (quarter, counts) in counts.chunks_exact_mut(16).enumerate() {
-            let bits = (word >> (16 * quarter)) as u16;
-            for (i, count) in counts.iter_mut().enumerate() {
-                *count |= if bits & (1 << i) == 0 { 0 } else { 1 << plane };
-            }
+fn add_digit(word: u64, digit: u16, sums: &mut [u16; WORD_BITS]) {
+    for (quarter, sums) in sums.chunks_exact_mut(16).enumerate() {
+        let bits = (word >> (16 * quarter)) as u16;
+        for (i, sum) in sums.iter_mut().enumerate() {
+            *sum |= if bits & (1 << i) == 0 { 0 } else { digit };
         }
     }
 }

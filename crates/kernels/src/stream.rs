@@ -3,21 +3,39 @@
 //! # How
 //!
 //! Counts lie in the bit planes of `adder`, a block of words at a time. To add one ballot to them is to read
-//! and write every plane, so a ballot is only copied at first: up to fifteen wait, and the sixteenth goes with
-//! them through one tree of carry-save adders, which is then added to the counts once. Planes of abstentions
-//! do the same, apart, and only in the blocks where somebody abstains.
+//! and write every plane, so one or two are only copied at first: up to fifteen wait, and the sixteenth goes
+//! with them through one tree of carry-save adders, which is then added to the counts once. Three or more that
+//! come together are counted where they are, and those that wait with them. What still waits in the end is
+//! counted by the pass that decides. Planes of abstentions do the same, apart, and only in the blocks where
+//! somebody abstains.
 
 use std::fmt;
 
-use crate::adder::{Counter, GROUP, Source, TILE_WORDS, digits};
-use crate::decide::{LINE_BYTES, MAX_BALLOTS, NONE, Rule, Tile, any};
-use crate::pack::check_planes;
-use crate::plane::{tail_mask, words};
-use crate::vector::Arch;
+use crate::adder::{Kept, Plan, Side as Count, Source, WORDS_AHEAD, digits, keep};
+use crate::decide::{MAX_BALLOTS, Rule, Verdict};
+use crate::electorate::Finish as _;
+use crate::plane::words;
+use crate::vector::{Arch, Bits as _, LINE_BYTES, LINE_WORDS, prefetch};
 use crate::{Ballot, Decided, Isa, Tie};
 
-/// Words in a line of the cache.
-const LINE_WORDS: usize = LINE_BYTES / 8;
+/// The most words of a block.
+const TILE_WORDS: usize = 1024;
+
+/// Ballots that wait.
+const MOST_WAITING: usize = 15;
+
+/// The most that are counted at once, beside those that wait.
+const MOST_AT_ONCE: usize = 16;
+
+/// As many runs of memory as this are begun so slowly that their beginnings are better asked for all at once.
+const FEW: usize = 4;
+
+/// Words between two planes beyond their own: planes that begin at the same place of a page push each other
+/// out of the first-level cache.
+const APART: usize = 5 * LINE_WORDS;
+
+/// As many that come together are counted at once.
+const ENOUGH: usize = 3;
 
 /// The tally of one range of coordinates, whose ballots are added as they come and need not be kept.
 ///
@@ -51,12 +69,13 @@ struct Progress {
     waiting: usize,
 }
 
-/// How storage is divided: into blocks of two sides, of planes of `tile` words. The planes that wait come
-/// first in a side, then those of the counter.
+/// How storage is divided: into blocks of two sides, of planes of `tile` words, `stride` words from each other.
+/// The planes that wait come first in a side, then those of the counts.
 #[derive(Clone, Copy)]
 struct Shape {
     words: usize,
     tile: usize,
+    stride: usize,
     waiting_planes: usize,
     side_words: usize,
 }
@@ -65,8 +84,14 @@ impl Shape {
     fn new(coordinates: usize, max_voters: usize) -> Shape {
         let (words, most) = (words(coordinates), usize::max(max_voters, 1));
         let tile = usize::min(words.next_multiple_of(LINE_WORDS), TILE_WORDS);
-        let waiting_planes = usize::min(most, GROUP - 1);
-        Shape { words, tile, waiting_planes, side_words: (waiting_planes + digits(most)) * tile }
+        let waiting_planes = usize::min(most, MOST_WAITING);
+        Shape {
+            words,
+            tile,
+            waiting_planes,
+            stride: tile + APART,
+            side_words: (waiting_planes + digits(most)) * (tile + APART),
+        }
     }
 
     fn blocks(&self) -> usize {
@@ -247,13 +272,10 @@ unsafe fn add_body<A: Arch>(tally: &mut StreamTally, ballots: &[Ballot<'_>]) {
         unsafe {
             negatives.add::<A>(ballots.iter().map(|ballot| Source {
                 set: &ballot.signs[tile.clone()],
-                except: match ballot.abstain {
-                    Some(plane) if abstain(ballot) => &plane[tile.clone()],
-                    _ => &[],
-                },
+                except: ballot.abstain.filter(|_| abstain(ballot)).map(|plane| &plane[tile.clone()]),
             }));
             abstentions.add::<A>(ballots.iter().filter(|ballot| abstain(ballot)).filter_map(|ballot| {
-                ballot.abstain.map(|plane| Source { set: &plane[tile.clone()], except: &[] })
+                ballot.abstain.map(|plane| Source { set: &plane[tile.clone()], except: None })
             }));
         }
     }
@@ -270,25 +292,20 @@ unsafe fn decide_body<A: Arch>(
     signs: &mut [u64],
     hold: &mut [u64],
 ) -> Decided {
-    let coordinates = tally.coordinates;
-    check_planes(coordinates, signs, hold);
-    let rule = Rule { voters: tally.voters, min_voters: usize::max(1, min_voters as usize), tie };
-    let mut decided = Decided::default();
+    let rule = Rule { voters: tally.voters, min_voters, tie };
+    let mut verdict = Verdict::new(rule, tally.coordinates, signs, hold);
     for Block { first, len, sides: [mut negatives, mut abstentions] } in tally.blocks() {
-        let last = if first + len == signs.len() { tail_mask(coordinates) } else { u64::MAX };
-        let tile = first..first + len;
-        // SAFETY: the processor has `A`; `len` words were counted, and the verdict has them from `first`.
-        unsafe {
-            let counts = Tile {
-                rule: &rule,
-                first,
-                negatives: &negatives.count_waiting::<A>(),
-                abstentions: &abstentions.count_waiting::<A>(),
-            };
-            A::decide_tile(&counts, &mut signs[tile.clone()], &mut hold[tile], last, &mut decided);
-        }
+        let counted = [negatives.progress.counted, abstentions.progress.counted];
+        let mut plan = Plan::new(len, counted);
+        let stride = negatives.shape.stride;
+        let (waiting, negatives) = negatives.split();
+        plan.add(Count::Negatives, 0, waiting);
+        let (waiting, abstentions) = abstentions.split();
+        plan.add(Count::Abstentions, 0, waiting);
+        // SAFETY: the processor has `A`; so much was counted there.
+        unsafe { verdict.finish::<A>(first, &plan, &Kept::new([negatives, abstentions], stride), 0) };
     }
-    decided
+    verdict.decided()
 }
 
 /// The part of a tally over the words `first..first + len` of the range.
@@ -308,93 +325,99 @@ struct Side<'a> {
 }
 
 impl Side<'_> {
-    /// Adds sources, of `len` words each; `except` is empty where nothing is excepted.
-    ///
-    /// # Safety
-    ///
-    /// The processor has `A`; slices that are not empty have `len` words.
-    #[inline(always)]
-    unsafe fn add<'s, A: Arch>(&mut self, mut sources: impl Iterator<Item = Source<'s>>) {
-        let (tile, len) = (self.shape.tile, self.len);
-        loop {
-            let waiting = self.progress.waiting;
-            // What fills the largest group: without counts there is no third input for a sixteenth.
-            let full = if self.progress.counted == 0 { GROUP - 1 } else { GROUP };
-            let mut come = [Source { set: &[], except: &[] }; GROUP];
-            let mut arrived = 0;
-            while waiting + arrived < full {
-                let Some(source) = sources.next() else { break };
-                come[arrived] = source;
-                arrived += 1;
-            }
-            if waiting + arrived < full {
-                let slots = self.planes[waiting * tile..].chunks_exact_mut(tile);
-                for (slot, source) in slots.zip(&come[..arrived]) {
-                    store(&mut slot[..len], source);
-                }
-                self.progress.waiting = waiting + arrived;
-                return;
-            }
-            // SAFETY: passed on.
-            unsafe { self.count::<A>(&come[..arrived]) };
-        }
-    }
-
-    /// Counts what waits, and returns the counter.
+    /// Adds sources, of `len` words each.
     ///
     /// # Safety
     ///
     /// The processor has `A`.
     #[inline(always)]
-    unsafe fn count_waiting<A: Arch>(&mut self) -> Counter<'_> {
-        // SAFETY: passed on.
-        unsafe { self.count::<A>(&[]) };
-        let counts = &mut self.planes[self.shape.waiting_planes * self.shape.tile..];
-        Counter::resume(counts, self.shape.tile, self.progress.counted)
+    unsafe fn add<'s, A: Arch>(&mut self, mut sources: impl Iterator<Item = Source<'s>>) {
+        loop {
+            let mut come = [Source { set: &[], except: None }; MOST_AT_ONCE];
+            let mut arrived = 0;
+            while arrived < MOST_AT_ONCE {
+                let Some(source) = sources.next() else { break };
+                come[arrived] = source;
+                arrived += 1;
+            }
+            if arrived <= FEW {
+                come[..arrived].iter().for_each(|source| ask_for(source.set));
+            }
+            let Progress { counted, waiting } = *self.progress;
+            if arrived < ENOUGH && waiting + arrived <= self.shape.waiting_planes {
+                let slots = self.planes[waiting * self.shape.stride..].chunks_exact_mut(self.shape.stride);
+                for (slot, source) in slots.zip(&come[..arrived]) {
+                    // SAFETY: passed on.
+                    unsafe { store::<A>(&mut slot[..self.len], source) };
+                }
+                self.progress.waiting = waiting + arrived;
+                return;
+            }
+            let (len, stride) = (self.len, self.shape.stride);
+            let (waiting, counts) = self.split();
+            // Whichever side it is, its count is the first here.
+            let mut plan = Plan::new(len, [counted, 0]);
+            plan.add(Count::Negatives, 0, waiting.chain(come[..arrived].iter().copied()));
+            // SAFETY: the processor has `A`; so much was counted there.
+            unsafe { keep::<A>(&plan, &Kept::new([counts, &mut []], stride)) };
+            *self.progress = Progress { counted: plan.counted()[0], waiting: 0 };
+        }
     }
 
-    /// Counts what waits, and these sources, with which there are no more than [`GROUP`].
-    ///
-    /// # Safety
-    ///
-    /// As for [`Side::add`].
-    #[inline(always)]
-    unsafe fn count<A: Arch>(&mut self, come: &[Source<'_>]) {
-        let (tile, len) = (self.shape.tile, self.len);
-        let waiting = self.progress.waiting;
-        let (planes, counts) = self.planes.split_at_mut(self.shape.waiting_planes * tile);
-        let mut counter = Counter::resume(counts, tile, self.progress.counted);
-        let none = &NONE[..len];
-        let excepts = come.iter().any(|source| !source.except.is_empty());
-        let mut sources = [Source { set: none, except: none }; GROUP];
-        for (source, plane) in sources.iter_mut().zip(planes.chunks_exact(tile)).take(waiting) {
-            source.set = &plane[..len];
-        }
-        for (source, new) in sources[waiting..].iter_mut().zip(come) {
-            source.set = new.set;
-            if !new.except.is_empty() {
-                source.except = new.except;
-            }
-        }
-        let mut rest = &sources[..waiting + come.len()];
-        while !rest.is_empty() {
-            let (group, later) = rest.split_at(counter.group(0, rest.len()));
-            // SAFETY: the processor has `A`, and each slice has `len` words.
-            unsafe { counter.add::<A>(group, excepts, len) };
-            rest = later;
-        }
-        *self.progress = Progress { counted: counter.counted(), waiting: 0 };
+    /// What waits, and the counts.
+    fn split(&mut self) -> (impl Iterator<Item = Source<'_>> + Clone, &mut [u64]) {
+        let (stride, len) = (self.shape.stride, self.len);
+        let (planes, counts) = self.planes.split_at_mut(self.shape.waiting_planes * stride);
+        let waiting = planes.chunks_exact(stride).take(self.progress.waiting);
+        (waiting.map(move |plane| Source { set: &plane[..len], except: None }), counts)
     }
 }
 
 /// Copies a source to where it waits.
+///
+/// # Safety
+///
+/// The processor has `A`.
 #[inline(always)]
-fn store(slot: &mut [u64], source: &Source<'_>) {
-    if source.except.is_empty() {
-        slot.copy_from_slice(source.set);
-    } else {
-        for (slot, (set, except)) in slot.iter_mut().zip(source.set.iter().zip(source.except)) {
-            *slot = set & !except;
+unsafe fn store<A: Arch>(slot: &mut [u64], source: &Source<'_>) {
+    match source.except {
+        // Not by the library's copying, which asks for nothing ahead.
+        None => {
+            let set = &source.set[..slot.len()];
+            let mut at = 0;
+            // SAFETY: the caller vouches for `A`; there are so many words in both.
+            unsafe {
+                while at + A::Bits::WORDS <= slot.len() {
+                    prefetch(set.as_ptr().wrapping_add(at + WORDS_AHEAD));
+                    prefetch(set.as_ptr().wrapping_add(at + WORDS_AHEAD + 8));
+                    A::Bits::load(set.as_ptr().add(at)).store(slot.as_mut_ptr().add(at));
+                    at += A::Bits::WORDS;
+                }
+            }
+            slot[at..].copy_from_slice(&set[at..]);
+        }
+        Some(except) => {
+            for (slot, (set, except)) in slot.iter_mut().zip(source.set.iter().zip(except)) {
+                *slot = set & !except;
+            }
         }
     }
+}
+
+/// Asks memory for the beginning of a plane.
+fn ask_for(plane: &[u64]) {
+    for line in plane[..usize::min(plane.len(), WORDS_AHEAD)].chunks(LINE_WORDS) {
+        prefetch(line.as_ptr());
+    }
+}
+
+/// Whether any bit is set. Without an early end, so that the compiler makes vectors of it: the plane is read
+/// anyway.
+#[inline(always)]
+fn any(plane: &[u64]) -> bool {
+    let mut bits = 0;
+    for word in plane {
+        bits |= word;
+    }
+    bits != 0
 }

@@ -17,15 +17,15 @@ pub(crate) use avx2::Avx2;
 pub(crate) use avx512::Avx512;
 pub(crate) use portable::Portable;
 
-use crate::adder::AddGroup;
-use crate::decide::DecideTile;
+use crate::adder::CountVectors;
+use crate::decide::DecidePass;
 
 /// The exponent's bits, all set in what is not finite.
 const BINARY16_EXPONENT: i16 = 0x7c00;
 const BFLOAT16_EXPONENT: i16 = 0x7f80;
 
 /// The vectors of one instruction set, and what is compiled once for it.
-pub(crate) trait Arch: AddGroup + DecideTile {
+pub(crate) trait Arch: CountVectors + DecidePass {
     /// For values that become bits.
     type Floats: Floats;
     /// For bits that become values.
@@ -99,7 +99,133 @@ pub(crate) trait Bits: Copy {
     unsafe fn majority(self, b: Self, c: Self) -> Self;
     /// `set` where `self` is 1, `clear` where it is 0.
     unsafe fn select(self, set: Self, clear: Self) -> Self;
-    unsafe fn count_ones(self) -> usize;
+    /// The sum of the words.
+    unsafe fn total(self) -> usize {
+        let mut words = [0; MOST_WORDS];
+        // SAFETY: the caller vouches for the processor; no vector has more words.
+        unsafe { self.store(words.as_mut_ptr()) };
+        words[..Self::WORDS].iter().sum::<u64>() as usize
+    }
+    /// Adds the ones of each word to the sum in the same lane.
+    unsafe fn add_ones(self, sums: Self) -> Self {
+        let (mut words, mut total) = ([0; MOST_WORDS], [0; MOST_WORDS]);
+        // SAFETY: the caller vouches for the processor; no vector has more words.
+        unsafe {
+            self.store(words.as_mut_ptr());
+            sums.store(total.as_mut_ptr());
+            for i in 0..Self::WORDS {
+                total[i] += u64::from(words[i].count_ones());
+            }
+            Self::load(total.as_ptr())
+        }
+    }
     /// [`crate::coin_word`] of `word`, `word + 1`, …
     unsafe fn coin(key: u64, word: u64) -> Self;
+}
+
+/// The words of the longest vector.
+pub(crate) const MOST_WORDS: usize = 16;
+
+/// Two vectors side by side: half as much is done once for each, and one waits less for the other.
+#[derive(Clone, Copy)]
+pub(crate) struct Pair<V>(V, V);
+
+// SAFETY (every block below): the caller vouches for the processor, and for the memory behind a pointer.
+impl<V: Bits> Bits for Pair<V> {
+    const WORDS: usize = 2 * V::WORDS;
+
+    #[inline(always)]
+    unsafe fn load(from: *const u64) -> Self {
+        // SAFETY: as said above the impl.
+        unsafe { Pair(V::load(from), V::load(from.add(V::WORDS))) }
+    }
+
+    #[inline(always)]
+    unsafe fn store(self, to: *mut u64) {
+        // SAFETY: as said above the impl.
+        unsafe {
+            self.0.store(to);
+            self.1.store(to.add(V::WORDS));
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn splat(word: u64) -> Self {
+        // SAFETY: as said above the impl.
+        unsafe { Pair(V::splat(word), V::splat(word)) }
+    }
+
+    #[inline(always)]
+    unsafe fn and(self, other: Self) -> Self {
+        // SAFETY: as said above the impl.
+        unsafe { Pair(self.0.and(other.0), self.1.and(other.1)) }
+    }
+
+    #[inline(always)]
+    unsafe fn or(self, other: Self) -> Self {
+        // SAFETY: as said above the impl.
+        unsafe { Pair(self.0.or(other.0), self.1.or(other.1)) }
+    }
+
+    #[inline(always)]
+    unsafe fn xor(self, other: Self) -> Self {
+        // SAFETY: as said above the impl.
+        unsafe { Pair(self.0.xor(other.0), self.1.xor(other.1)) }
+    }
+
+    #[inline(always)]
+    unsafe fn without(self, other: Self) -> Self {
+        // SAFETY: as said above the impl.
+        unsafe { Pair(self.0.without(other.0), self.1.without(other.1)) }
+    }
+
+    #[inline(always)]
+    unsafe fn xor3(self, b: Self, c: Self) -> Self {
+        // SAFETY: as said above the impl.
+        unsafe { Pair(self.0.xor3(b.0, c.0), self.1.xor3(b.1, c.1)) }
+    }
+
+    #[inline(always)]
+    unsafe fn majority(self, b: Self, c: Self) -> Self {
+        // SAFETY: as said above the impl.
+        unsafe { Pair(self.0.majority(b.0, c.0), self.1.majority(b.1, c.1)) }
+    }
+
+    #[inline(always)]
+    unsafe fn select(self, set: Self, clear: Self) -> Self {
+        // SAFETY: as said above the impl.
+        unsafe { Pair(self.0.select(set.0, clear.0), self.1.select(set.1, clear.1)) }
+    }
+
+    #[inline(always)]
+    unsafe fn add_ones(self, sums: Self) -> Self {
+        // SAFETY: as said above the impl.
+        unsafe { Pair(self.0.add_ones(sums.0), self.1.add_ones(sums.1)) }
+    }
+
+    #[inline(always)]
+    unsafe fn coin(key: u64, word: u64) -> Self {
+        // SAFETY: as said above the impl.
+        unsafe { Pair(V::coin(key, word), V::coin(key, word.wrapping_add(V::WORDS as u64))) }
+    }
+}
+
+/// A line of the cache.
+pub(crate) const LINE_BYTES: usize = 64;
+
+/// Words of a plane in a line of the cache.
+pub(crate) const LINE_WORDS: usize = LINE_BYTES / 8;
+
+/// Asks memory for the line of an address, into the second-level cache. It is no read: the address may be that of
+/// nothing.
+#[inline(always)]
+pub(crate) fn prefetch<T>(address: *const T) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: every x86-64 processor has it, and it never faults.
+    unsafe {
+        use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
+        _mm_prefetch::<_MM_HINT_T1>(address.cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = address;
 }

@@ -1,14 +1,7 @@
 //! The verdict of voters who do not count alike: [`decide_weighted`].
-//!
-//! # How
-//!
-//! A ballot of weight w is one of weight 2ᵏ for every bit k that is set in w. The ballots of one such place
-//! are counted into the planes from k up; the rest is as in `decide`.
 
-use std::ops::Range;
-
-use crate::adder::Counter;
-use crate::decide::{MAX_BALLOTS, Rule, Voters, count_at_place, decide_counts};
+use crate::decide::{MAX_BALLOTS, Rule, decide_electorate};
+use crate::electorate::Electorate;
 use crate::vector::Arch;
 use crate::{Ballot, Decided, Isa, Tie};
 
@@ -68,39 +61,8 @@ unsafe fn decide_weighted_body<A: Arch>(
     for ballot in ballots {
         ballot.check(coordinates);
     }
-    let rule = Rule { voters: total, min_voters: usize::max(1, min_weight as usize), tie };
-    // SAFETY: passed on; the ballots were checked.
-    unsafe { decide_counts::<A, _>(&Weighted { ballots, weights }, &rule, coordinates, signs, hold) }
-}
-
-/// As many votes as the weight says.
-struct Weighted<'a> {
-    ballots: &'a [Ballot<'a>],
-    weights: &'a [u16],
-}
-
-impl Voters for Weighted<'_> {
-    fn most(&self) -> [usize; 2] {
-        let mut most = [0, 0];
-        for (ballot, weight) in self.ballots.iter().zip(self.weights) {
-            most[0] += usize::from(*weight);
-            most[1] += if ballot.abstain.is_some() { usize::from(*weight) } else { 0 };
-        }
-        most
-    }
-
-    #[inline(always)]
-    unsafe fn count<A: Arch>(
-        &self,
-        tile: Range<usize>,
-        negatives: &mut Counter<'_>,
-        abstentions: &mut Counter<'_>,
-    ) {
-        for place in 0..u16::BITS as usize {
-            let all = self.ballots.iter().zip(self.weights);
-            let of_place = all.filter(|(_, weight)| *weight >> place & 1 == 1).map(|(ballot, _)| ballot);
-            // SAFETY: passed on.
-            unsafe { count_at_place::<A, _>(of_place, tile.clone(), place, negatives, abstentions) };
-        }
-    }
+    let electorate = Electorate { ballots, weights: Some(weights), from: 0 };
+    let rule = Rule { voters: total, min_voters: min_weight, tie };
+    // SAFETY: passed on.
+    unsafe { decide_electorate::<A>(&electorate, rule, coordinates, signs, hold) }
 }

@@ -123,6 +123,23 @@ fn decide_equals_the_oracle_across_tiles() {
 }
 
 #[test]
+fn decide_equals_the_oracle_in_several_passes_over_several_tiles() {
+    for (voters, len) in [(128, 5000), (129, 74_000), (270, 74_003)] {
+        for silence in SILENCES {
+            let offset = voters % 3;
+            let electorate = Electorate::new(voters, words(len) + offset, silence);
+            let ballots = electorate.ballots(offset..offset + words(len));
+            let votes = oracle::tally(&ballots, len);
+            for isa in isas() {
+                for tie in ties() {
+                    check(isa, &ballots, &votes, tie, 3);
+                }
+            }
+        }
+    }
+}
+
+#[test]
 fn decide_counts_up_to_its_limit() {
     let (ones, zeros, bit_0) = ([u64::MAX], [0], [1]);
     for negatives in [0, 1, 32_767, 32_768, 65_534, 65_535] {

@@ -305,13 +305,17 @@ impl Bits for __m256i {
     }
 
     #[inline(always)]
-    unsafe fn count_ones(self) -> usize {
+    unsafe fn add_ones(self, sums: Self) -> Self {
+        // By halves of bytes, looked up.
         // SAFETY: as said above the impl.
         unsafe {
-            (_mm256_extract_epi64::<0>(self).count_ones()
-                + _mm256_extract_epi64::<1>(self).count_ones()
-                + _mm256_extract_epi64::<2>(self).count_ones()
-                + _mm256_extract_epi64::<3>(self).count_ones()) as usize
+            let low = _mm256_set1_epi8(15);
+            let ones =
+                _mm256_broadcastsi128_si256(_mm_setr_epi8(0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4));
+            let lower = _mm256_shuffle_epi8(ones, _mm256_and_si256(self, low));
+            let upper = _mm256_shuffle_epi8(ones, _mm256_and_si256(_mm256_srli_epi64::<4>(self), low));
+            let bytes = _mm256_add_epi8(lower, upper);
+            _mm256_add_epi64(sums, _mm256_sad_epu8(bytes, _mm256_setzero_si256()))
         }
     }
 

@@ -206,12 +206,6 @@ impl Bits for Words4 {
     }
 
     #[inline(always)]
-    unsafe fn count_ones(self) -> usize {
-        let ones = lanes!(i, [0; WORDS], self.0[i].count_ones());
-        (ones[0] + ones[1] + ones[2] + ones[3]) as usize
-    }
-
-    #[inline(always)]
     unsafe fn coin(key: u64, word: u64) -> Self {
         Self(lanes!(i, [0; WORDS], coin_word(key, word.wrapping_add(i as u64))))
     }
@@ -271,11 +265,6 @@ impl Bits for u64 {
     #[inline(always)]
     unsafe fn select(self, set: Self, clear: Self) -> Self {
         clear ^ (self & (set ^ clear))
-    }
-
-    #[inline(always)]
-    unsafe fn count_ones(self) -> usize {
-        u64::count_ones(self) as usize
     }
 
     #[inline(always)]
