@@ -5,7 +5,7 @@ use std::ops::AddAssign;
 
 use crate::Isa;
 use crate::plane::{WORD_BITS, tail_mask, words};
-use crate::vector::{Arch, Floats, Signed};
+use crate::vector::{Arch, Floats, LINE_BYTES, Signed, prefetch};
 
 /// What a ballot leaves out.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -255,7 +255,9 @@ unsafe fn pack_planes<V: Signed>(values: &[V::Value], signs: &mut [u64], abstain
         // SAFETY: the processor has `V`; the word is a whole one, so that its values and its place in the
         // planes exist.
         packed += unsafe {
-            pack_word::<V>(values.as_ptr().add(at * WORD_BITS)).write(at, u64::MAX, signs, abstain)
+            let from = values.as_ptr().add(at * WORD_BITS);
+            ask_ahead(from);
+            pack_word::<V>(from).write(at, u64::MAX, signs, abstain)
         };
     }
     let rest = &values[whole * WORD_BITS..];
@@ -268,6 +270,17 @@ unsafe fn pack_planes<V: Signed>(values: &[V::Value], signs: &mut [u64], abstain
             unsafe { pack_word::<V>(padded.as_ptr()).write(whole, tail_mask(values.len()), signs, abstain) };
     }
     packed
+}
+
+/// Asks memory for the 64 values that lie 16 KiB after these, if they are of 16 bits. On a Zen 4 this takes a
+/// quarter of the time off; values of 32 bits, of which a word takes twice as many lines, it makes slower.
+#[inline(always)]
+fn ask_ahead<T>(values: *const T) {
+    if size_of::<T>() == 2 {
+        for line in 0..WORD_BITS * size_of::<T>() / LINE_BYTES {
+            prefetch(values.cast::<u8>().wrapping_add(16_384 + line * LINE_BYTES));
+        }
+    }
 }
 
 /// # Safety
