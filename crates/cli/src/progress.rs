@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
 use signvote_election::Event;
+use signvote_kernels::Isa;
 
 use crate::exit::Failure;
 
@@ -16,6 +17,11 @@ pub(crate) fn error(failure: &Failure) {
 /// Prints a line on stderr. Who reads it may be gone: that is no reason to panic, and end otherwise than told.
 pub(crate) fn line(text: &str) {
     let _ = writeln!(std::io::stderr(), "{text}");
+}
+
+/// Which instruction set the kernels use here, and why.
+pub(crate) fn kernels() -> String {
+    format!("kernels use {}", Isa::reason())
 }
 
 /// One pass over the data as it went.

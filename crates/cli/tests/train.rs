@@ -154,6 +154,22 @@ fn a_flag_beats_the_environment_which_beats_the_file_which_beats_the_default() {
 }
 
 #[test]
+fn the_log_says_which_instruction_set_the_kernels_use_and_why() {
+    let (_guard, here) = directory();
+    for (wanted, expected) in [
+        ("scalar", "scalar: set by SIGNVOTE_ISA"),
+        ("abacus", "SIGNVOTE_ISA is ignored: expected an instruction set"),
+        ("", "the best instruction set of this machine"),
+    ] {
+        let mut command = signvote(&here, "server --listen 127.0.0.1:0 --workers 1 --print-events");
+        command.env("SIGNVOTE_ISA", wanted);
+        let listening = Process::spawn(command).event("listening");
+        let kernels = common::text(&listening["kernels"]);
+        assert!(kernels.contains(expected), "{kernels}");
+    }
+}
+
+#[test]
 fn three_liars_of_seven_are_outvoted_and_stand_out() {
     let (_guard, here) = directory();
     let result = train(&here, "--quiet --epochs 2 --adversaries 3 --attack sign-flip --run-dir run");

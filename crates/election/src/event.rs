@@ -23,6 +23,8 @@ pub enum Event {
         tolerated_liars: usize,
         /// Rounds in the run.
         rounds: u64,
+        /// The instruction set that the server's kernels use, and why.
+        kernels: String,
     },
     /// A worker has its state and may vote.
     Joined {

@@ -7,6 +7,7 @@ use std::ops::ControlFlow;
 use std::rc::Rc;
 
 use signvote_election::{Event, Round, RunId, Server, Traffic, decision};
+use signvote_kernels::Isa;
 use signvote_net::{Observer, Serve, listen, serve};
 use signvote_observe::{EventLog, RunDirectory, save_model};
 
@@ -14,7 +15,7 @@ use super::{model_so_far, print, run_directory, write_config};
 use crate::exit::{Exit, Failure};
 use crate::flags::{Aggregate, ServerFlags};
 use crate::processes::{runtime, told_to_stop};
-use crate::progress::Progress;
+use crate::progress::{self, Progress};
 use crate::summary::server_table;
 
 /// Rounds between two counts of bytes in the log.
@@ -60,6 +61,7 @@ pub(crate) fn run(flags: &ServerFlags) -> Result<Exit, Failure> {
             quorum,
             tolerated_liars: decision::tolerated_liars(quorum),
             rounds: terms.rounds,
+            kernels: Isa::reason().to_owned(),
         };
         recorder.progress.say(&format!(
             "run {} listens at {local} for {} workers; files in {}",
@@ -67,6 +69,7 @@ pub(crate) fn run(flags: &ServerFlags) -> Result<Exit, Failure> {
             terms.workers,
             recorder.directory.path().display()
         ));
+        recorder.progress.say(&progress::kernels());
         recorder.progress.say(&rules(flags.rules.aggregate, quorum, usize::from(terms.workers)));
         recorder.record(&listening)?;
         let options = Serve { traffic_every: TRAFFIC_EVERY, workers: terms.workers };

@@ -49,6 +49,7 @@ pub(crate) fn run(flags: &WorkerFlags) -> Result<Exit, Failure> {
     let bar = bar(flags.quiet, terms.rounds);
     if !flags.quiet {
         progress::line(&format!("joined run {} as worker {slot} of {}", terms.run, terms.workers));
+        progress::line(&progress::kernels());
     }
 
     let engine: Box<dyn Engine> = Box::new(BurnEngine::new(model));
