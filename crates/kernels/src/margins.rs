@@ -79,9 +79,8 @@ impl Take for Margins<'_> {
             let mut sums = [[0; WORD_BITS]; 2];
             for (side, sums) in [Side::Negatives, Side::Abstentions].into_iter().zip(&mut sums) {
                 for plane in 0..counts.used(side) {
-                    // SAFETY: the plane is in use, and the vector has that lane.
-                    let bits = unsafe { counts.plane(side, plane, word) };
-                    add_digit(bits, 1 << plane, sums);
+                    // SAFETY: the caller vouches for `V`; the plane is in use, and so many words were counted.
+                    unsafe { V::add_digit(counts.plane(side, plane, word), 1 << plane, sums) };
                 }
             }
             let [negative, silent] = sums;
@@ -90,22 +89,11 @@ impl Take for Margins<'_> {
                 let voted = self.voters - silent[i];
                 margins[i] = (voted - negative[i]).abs_diff(negative[i]);
             }
-            let first = (self.first + at + word) * WORD_BITS;
-            let out = &mut self.out[first..];
-            let len = usize::min(out.len(), WORD_BITS);
-            out[..len].copy_from_slice(&margins[..len]);
-        }
-    }
-}
-
-/// Adds `digit` to the sums of the bits that are set. By 16 bits, as wide as the sums: a comparison of every lane
-/// with its bit, which vector units can.
-#[inline(always)]
-fn add_digit(word: u64, digit: u16, sums: &mut [u16; WORD_BITS]) {
-    for (quarter, sums) in sums.chunks_exact_mut(16).enumerate() {
-        let bits = (word >> (16 * quarter)) as u16;
-        for (i, sum) in sums.iter_mut().enumerate() {
-            *sum |= if bits & (1 << i) == 0 { 0 } else { digit };
+            let out = &mut self.out[(self.first + at + word) * WORD_BITS..];
+            match out.first_chunk_mut() {
+                Some(out) => *out = margins,
+                None => out.copy_from_slice(&margins[..out.len()]),
+            }
         }
     }
 }

@@ -19,6 +19,7 @@ pub(crate) use portable::Portable;
 
 use crate::adder::CountVectors;
 use crate::decide::DecidePass;
+use crate::plane::WORD_BITS;
 
 /// The exponent's bits, all set in what is not finite.
 const BINARY16_EXPONENT: i16 = 0x7c00;
@@ -119,6 +120,18 @@ pub(crate) trait Bits: Copy {
             Self::load(total.as_ptr())
         }
     }
+    /// Adds `digit` to the sums of the bits of a word that are set, and whose sums lack it.
+    unsafe fn add_digit(word: u64, digit: u16, sums: &mut [u16; WORD_BITS]) {
+        // By 16 bits, as wide as the sums: a comparison of every lane with its bit, which vector units can. The
+        // compiler sees it only if nothing here is a choice.
+        for (quarter, sums) in sums.as_chunks_mut::<16>().0.iter_mut().enumerate() {
+            let bits = (word >> (16 * quarter)) as u16;
+            for (i, sum) in sums.iter_mut().enumerate() {
+                let lane = 1 << i;
+                *sum |= digit & 0u16.wrapping_sub(u16::from(bits & lane == lane));
+            }
+        }
+    }
     /// [`crate::coin_word`] of `word`, `word + 1`, …
     unsafe fn coin(key: u64, word: u64) -> Self;
 }
@@ -201,6 +214,12 @@ impl<V: Bits> Bits for Pair<V> {
     unsafe fn add_ones(self, sums: Self) -> Self {
         // SAFETY: as said above the impl.
         unsafe { Pair(self.0.add_ones(sums.0), self.1.add_ones(sums.1)) }
+    }
+
+    #[inline(always)]
+    unsafe fn add_digit(word: u64, digit: u16, sums: &mut [u16; WORD_BITS]) {
+        // SAFETY: as said above the impl.
+        unsafe { V::add_digit(word, digit, sums) };
     }
 
     #[inline(always)]

@@ -4,6 +4,7 @@ use std::arch::x86_64::*;
 
 use super::{Arch, BFLOAT16_EXPONENT, BINARY16_EXPONENT, Bits, Floats, Signed};
 use crate::decide::{FINALISER, GAMMA};
+use crate::plane::WORD_BITS;
 
 /// [`crate::Isa::Avx2`].
 pub(crate) struct Avx2;
@@ -316,6 +317,38 @@ impl Bits for __m256i {
             let upper = _mm256_shuffle_epi8(ones, _mm256_and_si256(_mm256_srli_epi64::<4>(self), low));
             let bytes = _mm256_add_epi8(lower, upper);
             _mm256_add_epi64(sums, _mm256_sad_epu8(bytes, _mm256_setzero_si256()))
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn add_digit(word: u64, digit: u16, sums: &mut [u16; WORD_BITS]) {
+        for (quarter, sums) in sums.as_chunks_mut::<16>().0.iter_mut().enumerate() {
+            let bits = (word >> (16 * quarter)) as i16;
+            // SAFETY: as said above the impl; a vector has 16 sums.
+            unsafe {
+                let lanes = _mm256_setr_epi16(
+                    1,
+                    2,
+                    4,
+                    8,
+                    16,
+                    32,
+                    64,
+                    128,
+                    256,
+                    512,
+                    1024,
+                    2048,
+                    4096,
+                    8192,
+                    16_384,
+                    i16::MIN,
+                );
+                let set = _mm256_cmpeq_epi16(_mm256_and_si256(_mm256_set1_epi16(bits), lanes), lanes);
+                let new = _mm256_and_si256(set, _mm256_set1_epi16(digit.cast_signed()));
+                let old = _mm256_loadu_si256(sums.as_ptr().cast());
+                _mm256_storeu_si256(sums.as_mut_ptr().cast(), _mm256_or_si256(old, new));
+            }
         }
     }
 

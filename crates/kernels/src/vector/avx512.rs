@@ -4,6 +4,7 @@ use std::arch::x86_64::*;
 
 use super::{Arch, BFLOAT16_EXPONENT, BINARY16_EXPONENT, Bits, Floats, Pair, Signed};
 use crate::decide::{FINALISER, GAMMA};
+use crate::plane::WORD_BITS;
 
 /// [`crate::Isa::Avx512`].
 pub(crate) struct Avx512;
@@ -225,6 +226,19 @@ impl Bits for __m512i {
             let upper = _mm512_shuffle_epi8(ones, _mm512_and_si512(_mm512_srli_epi64::<4>(self), low));
             let bytes = _mm512_add_epi8(lower, upper);
             _mm512_add_epi64(sums, _mm512_sad_epu8(bytes, _mm512_setzero_si512()))
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn add_digit(word: u64, digit: u16, sums: &mut [u16; WORD_BITS]) {
+        for (half, sums) in sums.as_chunks_mut::<32>().0.iter_mut().enumerate() {
+            let bits = (word >> (32 * half)) as u32;
+            // SAFETY: as said above the impl; a vector has 32 sums.
+            unsafe {
+                let old = _mm512_loadu_si512(sums.as_ptr().cast());
+                let new = _mm512_mask_add_epi16(old, bits, old, _mm512_set1_epi16(digit.cast_signed()));
+                _mm512_storeu_si512(sums.as_mut_ptr().cast(), new);
+            }
         }
     }
 
