@@ -20,16 +20,18 @@ pub enum Isa {
     Avx2,
     /// x86-64 with all of [`Isa::Avx2`] and AVX-512 F, BW, DQ and VL.
     Avx512,
+    /// AArch64 with Advanced SIMD, little-endian.
+    Neon,
 }
 
 impl Isa {
-    const ALL: [Isa; 3] = [Isa::Scalar, Isa::Avx2, Isa::Avx512];
+    const ALL: [Isa; 4] = [Isa::Scalar, Isa::Avx2, Isa::Avx512, Isa::Neon];
 
     /// The instruction set that the kernels use in this process.
     ///
     /// It is chosen once, at the first call: the best that this machine has, or the one that the environment
-    /// variable `SIGNVOTE_ISA` names (`scalar`, `avx2` or `avx512`) if this machine has it. A name that is
-    /// unknown or not available here is ignored, and [`Isa::reason`] says so.
+    /// variable `SIGNVOTE_ISA` names (`scalar`, `avx2`, `avx512` or `neon`) if this machine has it. A name
+    /// that is unknown or not available here is ignored, and [`Isa::reason`] says so.
     #[must_use]
     pub fn active() -> Isa {
         choice().0
@@ -67,7 +69,10 @@ impl Isa {
                     && is_x86_feature_detected!("avx512dq")
                     && is_x86_feature_detected!("avx512vl")
             }
-            #[cfg(not(target_arch = "x86_64"))]
+            // The lanes of a vector are numbered from the other end on a big-endian one.
+            #[cfg(target_arch = "aarch64")]
+            Isa::Neon => cfg!(target_endian = "little") && std::arch::is_aarch64_feature_detected!("neon"),
+            // Those of other processors.
             _ => false,
         }
     }
@@ -79,6 +84,7 @@ impl Isa {
             Isa::Scalar => "scalar",
             Isa::Avx2 => "avx2",
             Isa::Avx512 => "avx512",
+            Isa::Neon => "neon",
         }
     }
 }
@@ -103,7 +109,7 @@ pub struct UnknownIsa(pub String);
 
 impl fmt::Display for UnknownIsa {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "expected an instruction set (scalar, avx2 or avx512), got {:?}", self.0)
+        write!(f, "expected an instruction set (scalar, avx2, avx512 or neon), got {:?}", self.0)
     }
 }
 
@@ -159,6 +165,12 @@ macro_rules! kernel {
                 // are.
                 unsafe { $body::<$crate::vector::Avx512>($($argument),*) }
             }
+            #[cfg(target_arch = "aarch64")]
+            #[target_feature(enable = "neon")]
+            fn neon($($argument: $type),*) $(-> $result)? {
+                // SAFETY: this is the feature of `Isa::Neon`, and this function runs only where it is.
+                unsafe { $body::<$crate::vector::Neon>($($argument),*) }
+            }
 
             assert!(isa.is_available(), "this machine lacks the instruction set {isa}");
             match isa {
@@ -168,6 +180,9 @@ macro_rules! kernel {
                 #[cfg(target_arch = "x86_64")]
                 // SAFETY: it is available, as was just asserted.
                 $crate::Isa::Avx512 => unsafe { avx512($($argument),*) },
+                #[cfg(target_arch = "aarch64")]
+                // SAFETY: it is available, as was just asserted.
+                $crate::Isa::Neon => unsafe { neon($($argument),*) },
                 // SAFETY: the portable vectors need nothing of the processor.
                 _ => unsafe { $body::<$crate::vector::Portable>($($argument),*) },
             }
@@ -222,6 +237,21 @@ macro_rules! outlined {
                 }
                 // SAFETY: passed on; whoever has `Avx512` has the features.
                 unsafe { avx512($($argument),*) }
+            }
+        }
+
+        #[cfg(target_arch = "aarch64")]
+        impl $trait for $crate::vector::Neon {
+            #[inline(always)]
+            unsafe fn $name($($argument: $type),*) {
+                #[target_feature(enable = "neon")]
+                #[inline(never)]
+                unsafe fn neon($($argument: $type),*) {
+                    // SAFETY: passed on.
+                    unsafe { $body::<$crate::vector::Neon>($($argument),*) }
+                }
+                // SAFETY: passed on; whoever has `Neon` has the feature.
+                unsafe { neon($($argument),*) }
             }
         }
     };

@@ -3,11 +3,11 @@ use crate::isa::choose;
 
 #[test]
 fn names_parse_to_what_they_were_printed_from() {
-    for isa in [Isa::Scalar, Isa::Avx2, Isa::Avx512] {
+    for isa in [Isa::Scalar, Isa::Avx2, Isa::Avx512, Isa::Neon] {
         assert_eq!(isa.to_string().parse(), Ok(isa));
     }
     let error = "AVX2".parse::<Isa>().unwrap_err();
-    assert_eq!(error.to_string(), "expected an instruction set (scalar, avx2 or avx512), got \"AVX2\"");
+    assert_eq!(error.to_string(), "expected an instruction set (scalar, avx2, avx512 or neon), got \"AVX2\"");
 }
 
 #[test]
@@ -36,9 +36,16 @@ fn the_scalar_path_is_always_there_and_the_active_one_available() {
     assert!(Isa::reason().starts_with(Isa::active().name()), "{}", Isa::reason());
 }
 
+/// Every AArch64 that runs an operating system has NEON; without this, tests that never met it would pass.
+#[test]
+#[cfg(all(target_arch = "aarch64", target_endian = "little"))]
+fn aarch64_has_neon() {
+    assert!(Isa::available().eq([Isa::Scalar, Isa::Neon]));
+}
+
 #[test]
 fn an_instruction_set_that_the_machine_lacks_is_refused() {
-    for isa in [Isa::Avx2, Isa::Avx512] {
+    for isa in [Isa::Avx2, Isa::Avx512, Isa::Neon] {
         if !isa.is_available() {
             let refused = std::panic::catch_unwind(|| {
                 crate::testing::pack_with(isa, &[], &mut [], &mut []);
