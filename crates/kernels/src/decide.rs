@@ -107,7 +107,9 @@ pub(crate) fn decide_on(
     hold: &mut [u64],
 ) -> Decided {
     check(ballots, coordinates, signs, hold);
-    decide_part_on(isa, ballots, 0, coordinates, tie, min_voters, signs, hold)
+    let electorate = Electorate { ballots, weights: None, from: 0 };
+    let rule = Rule { voters: ballots.len(), min_voters, tie };
+    decide_part_on(isa, &electorate, rule, coordinates, signs, hold)
 }
 
 /// Panics as [`decide()`] does.
@@ -120,14 +122,11 @@ pub(crate) fn check(ballots: &[Ballot<'_>], coordinates: usize, signs: &[u64], h
 }
 
 kernel! {
-    /// The verdict of a part: `coordinates` from word `from` of the ballots. The coin is that of the part.
-    #[expect(clippy::too_many_arguments, reason = "those of `decide`, and where the part begins")]
+    /// The verdict over as many coordinates of an electorate. The coin is that of the first of them.
     pub(crate) fn decide_part_on(
-        ballots: &[Ballot<'_>],
-        from: usize,
+        electorate: &Electorate<'_>,
+        rule: Rule,
         coordinates: usize,
-        tie: Tie,
-        min_voters: u32,
         signs: &mut [u64],
         hold: &mut [u64],
     ) -> Decided = decide_part_body;
@@ -138,27 +137,6 @@ kernel! {
 /// The processor has `A`.
 #[inline(always)]
 unsafe fn decide_part_body<A: Arch>(
-    ballots: &[Ballot<'_>],
-    from: usize,
-    coordinates: usize,
-    tie: Tie,
-    min_voters: u32,
-    signs: &mut [u64],
-    hold: &mut [u64],
-) -> Decided {
-    let electorate = Electorate { ballots, weights: None, from };
-    let rule = Rule { voters: ballots.len(), min_voters, tie };
-    // SAFETY: passed on; ballots that are too short panic where their words are taken.
-    unsafe { decide_electorate::<A>(&electorate, rule, coordinates, signs, hold) }
-}
-
-/// The verdict of an electorate.
-///
-/// # Safety
-///
-/// The processor has `A`.
-#[inline(always)]
-pub(crate) unsafe fn decide_electorate<A: Arch>(
     electorate: &Electorate<'_>,
     rule: Rule,
     coordinates: usize,
@@ -166,7 +144,7 @@ pub(crate) unsafe fn decide_electorate<A: Arch>(
     hold: &mut [u64],
 ) -> Decided {
     let mut verdict = Verdict::new(rule, coordinates, signs, hold);
-    // SAFETY: passed on.
+    // SAFETY: passed on; ballots that are too short panic where their words are taken.
     unsafe { electorate.count::<A, _>(verdict.signs.len(), &mut verdict) };
     verdict.decided
 }

@@ -25,7 +25,7 @@
 //!   [`decide_weighted`] where they do not count alike; [`agreement`] and [`hamming`] distance of each with the
 //!   verdict, and how clear it was: [`margins()`] and [`margin_histogram`];
 //! - whoever reads planes from elsewhere: [`is_canonical`], [`canonicalise`];
-//! - with the feature `rayon`, module `parallel`: the main ones over several threads;
+//! - with the feature `rayon`, module `parallel`: those of voter and server over several threads;
 //! - [`Isa`]: which instruction set is in use, and why.
 //!
 //! # What it refuses to do

@@ -35,24 +35,36 @@ pub fn margin_histogram(margins: &[u16], bins: &mut [u64]) {
     }
 }
 
+/// [`margins()`] on that instruction set.
+pub(crate) fn margins_on(isa: Isa, ballots: &[Ballot<'_>], coordinates: usize, out: &mut [u16]) {
+    check(ballots, coordinates, out);
+    margins_part_on(isa, ballots, 0, out);
+}
+
+/// Panics as [`margins()`] does.
+pub(crate) fn check(ballots: &[Ballot<'_>], coordinates: usize, out: &[u16]) {
+    assert!(ballots.len() <= MAX_BALLOTS, "expected at most {MAX_BALLOTS} ballots, got {}", ballots.len());
+    assert_eq!(out.len(), coordinates, "margins of the coordinates");
+    for ballot in ballots {
+        ballot.check(coordinates);
+    }
+}
+
 kernel! {
-    pub(crate) fn margins_on(ballots: &[Ballot<'_>], coordinates: usize, out: &mut [u16]) = margins_body;
+    /// The margins of a part, which begins at word `from` of the ballots.
+    pub(crate) fn margins_part_on(ballots: &[Ballot<'_>], from: usize, out: &mut [u16]) = margins_part_body;
 }
 
 /// # Safety
 ///
 /// The processor has `A`.
 #[inline(always)]
-unsafe fn margins_body<A: Arch>(ballots: &[Ballot<'_>], coordinates: usize, out: &mut [u16]) {
-    assert!(ballots.len() <= MAX_BALLOTS, "expected at most {MAX_BALLOTS} ballots, got {}", ballots.len());
-    assert_eq!(out.len(), coordinates, "margins of the coordinates");
-    for ballot in ballots {
-        ballot.check(coordinates);
-    }
-    let electorate = Electorate { ballots, weights: None, from: 0 };
+unsafe fn margins_part_body<A: Arch>(ballots: &[Ballot<'_>], from: usize, out: &mut [u16]) {
+    let electorate = Electorate { ballots, weights: None, from };
+    let words = words(out.len());
     let mut margins = Margins { voters: ballots.len() as u16, first: 0, out };
-    // SAFETY: passed on.
-    unsafe { electorate.count::<A, _>(words(coordinates), &mut margins) };
+    // SAFETY: passed on; ballots that are too short panic where their words are taken.
+    unsafe { electorate.count::<A, _>(words, &mut margins) };
 }
 
 /// The margins that are being written.

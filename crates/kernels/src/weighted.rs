@@ -1,8 +1,8 @@
 //! The verdict of voters who do not count alike: [`decide_weighted`].
 
-use crate::decide::{MAX_BALLOTS, Rule, decide_electorate};
+use crate::decide::{MAX_BALLOTS, Rule, decide_part_on};
 use crate::electorate::Electorate;
-use crate::vector::Arch;
+use crate::pack::check_planes;
 use crate::{Ballot, Decided, Isa, Tie};
 
 /// The majority by weight, coordinate by coordinate.
@@ -28,24 +28,10 @@ pub fn decide_weighted(
     decide_weighted_on(Isa::active(), ballots, weights, coordinates, tie, min_weight, signs, hold)
 }
 
-kernel! {
-    #[expect(clippy::too_many_arguments, reason = "those of `decide`, and the weights")]
-    pub(crate) fn decide_weighted_on(
-        ballots: &[Ballot<'_>],
-        weights: &[u16],
-        coordinates: usize,
-        tie: Tie,
-        min_weight: u32,
-        signs: &mut [u64],
-        hold: &mut [u64],
-    ) -> Decided = decide_weighted_body;
-}
-
-/// # Safety
-///
-/// The processor has `A`.
-#[inline(always)]
-unsafe fn decide_weighted_body<A: Arch>(
+/// [`decide_weighted()`] on that instruction set.
+#[expect(clippy::too_many_arguments, reason = "those of `decide`, and the weights")]
+pub(crate) fn decide_weighted_on(
+    isa: Isa,
     ballots: &[Ballot<'_>],
     weights: &[u16],
     coordinates: usize,
@@ -54,15 +40,26 @@ unsafe fn decide_weighted_body<A: Arch>(
     signs: &mut [u64],
     hold: &mut [u64],
 ) -> Decided {
+    let voters = check(ballots, weights, coordinates, signs, hold);
+    let electorate = Electorate { ballots, weights: Some(weights), from: 0 };
+    decide_part_on(isa, &electorate, Rule { voters, min_voters: min_weight, tie }, coordinates, signs, hold)
+}
+
+/// Panics as [`decide_weighted()`] does, or returns the sum of the weights.
+pub(crate) fn check(
+    ballots: &[Ballot<'_>],
+    weights: &[u16],
+    coordinates: usize,
+    signs: &[u64],
+    hold: &[u64],
+) -> usize {
     assert_eq!(weights.len(), ballots.len(), "weights of the ballots");
     // A sum that wraps would take more ballots than there is memory for.
-    let total: usize = weights.iter().map(|weight| usize::from(*weight)).sum();
+    let total = weights.iter().map(|weight| usize::from(*weight)).sum();
     assert!(total <= MAX_BALLOTS, "expected weights of at most {MAX_BALLOTS} in sum, got {total}");
+    check_planes(coordinates, signs, hold);
     for ballot in ballots {
         ballot.check(coordinates);
     }
-    let electorate = Electorate { ballots, weights: Some(weights), from: 0 };
-    let rule = Rule { voters: total, min_voters: min_weight, tie };
-    // SAFETY: passed on.
-    unsafe { decide_electorate::<A>(&electorate, rule, coordinates, signs, hold) }
+    total
 }
