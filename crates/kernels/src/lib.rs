@@ -50,6 +50,7 @@ mod apply;
 mod ballot;
 mod decide;
 mod electorate;
+mod limit;
 mod margins;
 mod pack;
 #[cfg(feature = "rayon")]

@@ -5,6 +5,8 @@
 
 use crate::{AbstainOn, Agreement, Ballot, Decided, Half, Isa, Packed, StreamTally, Tie};
 
+pub use crate::limit::{read_with, update_with, write_with};
+
 /// [`crate::pack()`] on that instruction set.
 pub fn pack_with(isa: Isa, values: &[f32], signs: &mut [u64], abstain: &mut [u64]) -> Packed {
     crate::pack::pack_on(isa, values, signs, abstain)
