@@ -21,13 +21,18 @@ pub(crate) fn parse() -> Result<Cli, Failure> {
     let arguments: Vec<OsString> = std::env::args_os().collect();
     // Numbers may be negative so that a wrong one is answered by its own name and range.
     let negative = |command: clap::Command| with_variables(command).allow_negative_numbers(true);
-    let mut command = Cli::command().mut_subcommands(negative);
+    let mut command = mut_commands(Cli::command(), &negative);
     if let Some(path) = config_path(&arguments) {
         command = with_file(command, &path)?;
     }
     // A usage error names what is wrong in its first line, and clap's exit code for it is 2: Exit::Usage.
     let matches = command.get_matches_from(arguments);
     Cli::from_arg_matches(&matches).map_err(|error| Failure::usage(error.to_string()))
+}
+
+/// Changes every subcommand, and theirs.
+fn mut_commands(command: clap::Command, change: &dyn Fn(clap::Command) -> clap::Command) -> clap::Command {
+    command.mut_subcommands(|subcommand| change(mut_commands(subcommand, change)))
 }
 
 fn with_variables(command: clap::Command) -> clap::Command {
@@ -71,8 +76,7 @@ fn with_file(command: clap::Command, path: &str) -> Result<clap::Command, Failur
     })?;
     let mut entries = Vec::new();
     for (key, value) in table {
-        let known = |argument: &clap::Arg| argument.get_long() == Some(&key);
-        if !command.get_subcommands().any(|subcommand| subcommand.get_arguments().any(known)) {
+        if !has_setting(&command, &key) {
             return Err(Failure::usage(format!("{path}: no command has a setting {key:?}")));
         }
         let value = match value {
@@ -86,8 +90,8 @@ fn with_file(command: clap::Command, path: &str) -> Result<clap::Command, Failur
         };
         entries.push((key, value));
     }
-    Ok(command.mut_subcommands(|subcommand| {
-        subcommand.mut_args(|argument| {
+    let with_entries = |command: clap::Command| {
+        command.mut_args(|argument| {
             let entry = entries.iter().find(|(key, _)| argument.get_long() == Some(key));
             match entry {
                 // A flag without a value is set by its variable alone: "false" must not count as given.
@@ -98,7 +102,16 @@ fn with_file(command: clap::Command, path: &str) -> Result<clap::Command, Failur
                 None => argument,
             }
         })
-    }))
+    };
+    Ok(mut_commands(command, &with_entries))
+}
+
+/// Whether any command has a flag of this name.
+fn has_setting(command: &clap::Command, key: &str) -> bool {
+    command.get_subcommands().any(|subcommand| {
+        subcommand.get_arguments().any(|argument| argument.get_long() == Some(key))
+            || has_setting(subcommand, key)
+    })
 }
 
 #[cfg(test)]
@@ -107,7 +120,7 @@ mod tests {
 
     #[test]
     fn the_command_line_is_consistent() {
-        Cli::command().mut_subcommands(with_variables).debug_assert();
+        mut_commands(Cli::command(), &with_variables).debug_assert();
     }
 
     #[test]

@@ -50,6 +50,21 @@ fn a_flag_that_cannot_be_read_is_named() {
     ] {
         misspelt(&format!("train {flags}"), words);
     }
+    for (flags, words) in [
+        ("--nonsense", &["--nonsense"][..]),
+        ("--dim 0", &["--dim", "0"]),
+        ("--dim=-1", &["--dim", "-1"]),
+        ("--dim 99999999999999999999", &["--dim"]),
+        ("--voters 3,0", &["--voters", "0"]),
+        ("--voters 70000", &["--voters", "70000"]),
+        ("--voters 3,many", &["--voters", "many"]),
+        ("--threads 0", &["--threads", "0"]),
+        ("--threads 65535", &["--threads", "65535"]),
+        ("--seconds soon", &["--seconds", "soon"]),
+    ] {
+        misspelt(&format!("bench kernels {flags}"), words);
+    }
+    misspelt("bench everything", &["everything"]);
     misspelt("worker --slot 0", &["--slot"]);
     misspelt("worker --run 123", &["--run", "123"]);
     misspelt("eval", &["required"]);
@@ -101,6 +116,16 @@ fn a_flag_that_no_run_can_have_is_named() {
         ("--listen [::]:0", &["[::]:0", "--insecure"]),
     ] {
         refused(&here, &format!("server {flags}"), 2, words);
+    }
+    for (flags, words) in [
+        ("--seconds=-1", &["--seconds", "-1"][..]),
+        ("--seconds nan", &["--seconds", "NaN"]),
+        ("--seconds inf", &["--seconds", "inf"]),
+    ] {
+        refused(&here, &format!("bench kernels {flags}"), 2, words);
+    }
+    if cfg!(target_os = "linux") {
+        refused(&here, "bench kernels --dim 1000000000000", 2, &["MiB of memory are needed"]);
     }
     refused(&here, "worker --patience=-1", 2, &["--patience", "-1"]);
     refused(&here, "worker --attack sign-flip --attack-scale=-2", 2, &["--attack-scale", "-2"]);
