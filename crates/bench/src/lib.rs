@@ -1,0 +1,19 @@
+//! How fast the parts of signvote are on the machine at hand.
+//!
+//! A figure stands beside two others from the same run: what a *naive* form of the same work takes, the few
+//! lines that anybody would write, and what the *limit* takes, a loop that moves the same bytes and does nothing
+//! else. The naive form also says what is right: an answer that differs from it in one bit is an
+//! [`Error::Wrong`], and no time is reported for it.
+//!
+//! - [`kernels`]: packing, tallying, deciding and applying.
+//!
+//! It prints nothing: who calls [`kernels::run`] is told of every group as it is done, and gets a
+//! [`kernels::Report`], which is text for people and JSON for programs.
+#![forbid(unsafe_code)]
+
+mod error;
+pub mod kernels;
+mod machine;
+
+pub use error::Error;
+pub use machine::Machine;
