@@ -120,6 +120,17 @@ impl From<signvote_net::Error> for Failure {
     }
 }
 
+impl From<signvote_bench::Error> for Failure {
+    fn from(error: signvote_bench::Error) -> Self {
+        use signvote_bench::Error;
+        let exit = match &error {
+            Error::Memory { .. } | Error::Threads { .. } => Exit::Usage,
+            _ => Exit::Internal,
+        };
+        Self::new(exit, error.to_string())
+    }
+}
+
 impl From<signvote_observe::Error> for Failure {
     fn from(error: signvote_observe::Error) -> Self {
         use signvote_observe::Error;
@@ -128,5 +139,20 @@ impl From<signvote_observe::Error> for Failure {
             _ => Exit::Files,
         };
         Self::new(exit, error.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wrong_kernel_should_not_happen_and_too_large_a_bench_is_a_wrong_flag() {
+        use signvote_bench::Error;
+        let [group, row, difference] = ["pack", "pack_half", "sign of coordinate 3"].map(str::to_owned);
+        let failure = Failure::from(Error::Wrong { group, row, difference });
+        assert_eq!(failure.exit, Exit::Internal);
+        assert!(failure.to_string().contains("pack_half"), "{failure}");
+        assert_eq!(Failure::from(Error::Memory { needed_mib: 2, available_mib: 1 }).exit, Exit::Usage);
     }
 }

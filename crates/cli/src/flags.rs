@@ -31,6 +31,16 @@ pub(crate) enum Command {
     Worker(Box<WorkerFlags>),
     /// Evaluate the model of a run on held-out data.
     Eval(EvalFlags),
+    /// Measure this machine.
+    #[command(subcommand)]
+    Bench(BenchCommand),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum BenchCommand {
+    /// Measure packing, tallying, deciding and applying beside naive code, whose answers they must give bit for
+    /// bit, and beside a loop that only moves the same bytes.
+    Kernels(BenchKernelsFlags),
 }
 
 /// What the server makes of the workers' gradients.
@@ -414,6 +424,38 @@ pub(crate) struct EvalFlags {
     /// Print the result as one JSON object.
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// Flags of `bench kernels`.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct BenchKernelsFlags {
+    /// Read settings from this file; flags and variables override it.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+
+    /// Coordinates of the model; the default is the size of ResNet-50.
+    #[arg(long, default_value_t = 25_600_000, value_name = "D", value_parser = clap::value_parser!(u64).range(1..=1 << 40))]
+    pub(crate) dim: u64,
+
+    /// Numbers of voters to decide with.
+    #[arg(long, default_value = "3,7,15,16,31,64,100", value_name = "M,…", value_delimiter = ',', value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) voters: Vec<u16>,
+
+    /// Threads; with more than one, only what has a form for them is measured.
+    #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub(crate) threads: u16,
+
+    /// Shortest time for each group of rows; five turns are taken in any case.
+    #[arg(long, default_value_t = 0.5, value_name = "SECONDS")]
+    pub(crate) seconds: f64,
+
+    /// Print the result as one JSON object.
+    #[arg(long)]
+    pub(crate) json: bool,
+
+    /// No progress on stderr.
+    #[arg(long, short)]
+    pub(crate) quiet: bool,
 }
 
 /// The largest integer that a TOML file can hold.

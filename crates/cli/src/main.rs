@@ -15,7 +15,7 @@ mod summary;
 
 use std::process::ExitCode;
 
-use flags::Command;
+use flags::{BenchCommand, Command};
 
 fn main() -> ExitCode {
     let outcome = layers::parse().and_then(|cli| match cli.command {
@@ -23,6 +23,7 @@ fn main() -> ExitCode {
         Command::Server(flags) => commands::server::run(&flags),
         Command::Worker(flags) => commands::worker::run(&flags),
         Command::Eval(flags) => commands::eval::run(&flags),
+        Command::Bench(BenchCommand::Kernels(flags)) => commands::bench::run(&flags),
     });
     match outcome {
         Ok(exit) => exit.into(),
