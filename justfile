@@ -15,6 +15,10 @@ test:
 quick *FLAGS:
     cargo nextest run --workspace {{FLAGS}}
 
+# How fast the kernels are, beside naive code and beside the memory.
+bench *FLAGS:
+    cargo run --release -- bench kernels {{FLAGS}}
+
 lint:
     cargo fmt --all --check
     cargo clippy --workspace --all-targets -- -D warnings
