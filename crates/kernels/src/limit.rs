@@ -4,7 +4,8 @@
 //! Each goes straight through its words, or through parts of them side by side, so that several pages are
 //! fetched from at once. From memory that was a quarter faster on a Zen 4, from its caches as much slower.
 
-use crate::vector::{Arch, LINE_BYTES};
+use crate::plane::{WORD_BITS, words};
+use crate::vector::{Arch, LINE_BYTES, Signed};
 
 /// Words in a line of the cache.
 const LINE: usize = LINE_BYTES / 8;
@@ -62,6 +63,12 @@ unsafe fn update_body<A: Arch>(words: &mut [u64], mask: u64, side_by_side: bool)
     each(words, side_by_side, |word| *word ^= mask);
 }
 
+kernel! {
+    /// Packs the sign bits, whatever the values are: what packing would be without abstentions. Panics if `signs`
+    /// does not have a bit for every value.
+    pub fn signs_with(values: &[f32], signs: &mut [u64]) = signs_body;
+}
+
 /// The words before the first that begins a line of the cache. Vectors of the main loop then straddle none.
 fn lead(words: &[u64]) -> usize {
     usize::min(words.as_ptr().align_offset(LINE_BYTES), words.len())
@@ -83,4 +90,26 @@ fn each(words: &mut [u64], side_by_side: bool, change: impl Fn(&mut u64)) {
         change(d);
     }
     rest.iter_mut().for_each(&change);
+}
+
+/// # Safety
+///
+/// The processor has `A`.
+#[inline(always)]
+unsafe fn signs_body<A: Arch>(values: &[f32], signs: &mut [u64]) {
+    assert_eq!(signs.len(), words(values.len()), "words of the sign plane");
+    let (whole, rest) = values.as_chunks::<WORD_BITS>();
+    for (values, word) in whole.iter().zip(&mut *signs) {
+        let mut bits = 0;
+        let mut lane = 0;
+        while lane < WORD_BITS {
+            // SAFETY: the caller vouches for `A`; `LANES` divides 64.
+            bits |= unsafe { A::Floats::load(values.as_ptr().add(lane)).negatives() } << lane;
+            lane += A::Floats::LANES;
+        }
+        *word = bits;
+    }
+    if let Some(word) = signs.get_mut(whole.len()) {
+        *word = rest.iter().enumerate().fold(0, |bits, (i, v)| bits | u64::from(v.is_sign_negative()) << i);
+    }
 }

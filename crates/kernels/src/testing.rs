@@ -5,7 +5,7 @@
 
 use crate::{AbstainOn, Agreement, Ballot, Decided, Half, Isa, Packed, StreamTally, Tie};
 
-pub use crate::limit::{read_with, update_with, write_with};
+pub use crate::limit::{read_with, signs_with, update_with, write_with};
 
 /// [`crate::pack()`] on that instruction set.
 pub fn pack_with(isa: Isa, values: &[f32], signs: &mut [u64], abstain: &mut [u64]) -> Packed {

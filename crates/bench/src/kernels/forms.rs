@@ -2,8 +2,9 @@
 
 use rayon::iter::{IndexedParallelIterator, ParallelIterator};
 use rayon::slice::{ParallelSlice, ParallelSliceMut};
+use signvote_kernels::testing::signs_with;
 use signvote_kernels::{
-    AbstainOn, Agreement, Ballot, Decided, Half, Packed, Tie, agreement, apply, canonicalise, decide,
+    AbstainOn, Agreement, Ballot, Decided, Half, Isa, Packed, Tie, agreement, apply, canonicalise, decide,
     decide_weighted, hamming, lion_pack, margin_histogram, margins, momentum_pack, pack, pack_half, parallel,
     unpack,
 };
@@ -12,6 +13,7 @@ use super::stream::{CHUNK, Tallies, stream};
 
 pub(super) type Copy = fn(&[f32], &mut [f32]);
 pub(super) type Pack = fn(&[f32], &mut [u64], &mut [u64]) -> Packed;
+pub(super) type Signs = fn(&[f32], &mut [u64]);
 pub(super) type PackHalf = fn(Half, &[u16], &mut [u64], &mut [u64]) -> Packed;
 pub(super) type MomentumPack = fn(&[f32], &mut [f32], f32, AbstainOn, &mut [u64], &mut [u64]) -> Packed;
 pub(super) type LionPack = fn(&[f32], &mut [f32], (f32, f32), AbstainOn, &mut [u64], &mut [u64]) -> Packed;
@@ -31,6 +33,8 @@ pub(super) type Stream = fn(&[Ballot<'_>], usize, &mut Tallies, &mut [u64], &mut
 pub(super) struct Forms {
     pub(super) copy: Option<Copy>,
     pub(super) pack: Option<Pack>,
+    /// What `pack` would be without abstentions.
+    pub(super) signs: Option<Signs>,
     pub(super) pack_half: Option<PackHalf>,
     pub(super) momentum_pack: Option<MomentumPack>,
     pub(super) lion_pack: Option<LionPack>,
@@ -50,6 +54,7 @@ pub(super) struct Forms {
 pub(super) const SERIAL: Forms = Forms {
     copy: Some(|from, to| to.copy_from_slice(from)),
     pack: Some(pack),
+    signs: Some(|values, signs| signs_with(Isa::active(), values, signs)),
     pack_half: Some(pack_half),
     momentum_pack: Some(momentum_pack),
     lion_pack: Some(lion_pack),
@@ -69,18 +74,19 @@ pub(super) const SERIAL: Forms = Forms {
 pub(super) const PARALLEL: Forms = Forms {
     copy: Some(parallel_copy),
     pack: Some(parallel::pack),
-    pack_half: None,
+    signs: None,
+    pack_half: Some(parallel::pack_half),
     momentum_pack: Some(parallel::momentum_pack),
-    lion_pack: None,
-    unpack: None,
+    lion_pack: Some(parallel::lion_pack),
+    unpack: Some(parallel::unpack),
     apply: Some(parallel::apply),
-    agreement: None,
-    hamming: None,
+    agreement: Some(parallel::agreement),
+    hamming: Some(parallel::hamming),
     canonicalise: None,
-    margins: None,
-    margin_histogram: None,
+    margins: Some(parallel::margins),
+    margin_histogram: Some(parallel::margin_histogram),
     decide: Some(parallel::decide),
-    decide_weighted: None,
+    decide_weighted: Some(parallel::decide_weighted),
     stream: None,
 };
 
@@ -89,6 +95,7 @@ impl Forms {
     pub(super) fn missing(&self) -> Vec<String> {
         let all = [
             ("pack", self.pack.is_some()),
+            ("signs alone", self.signs.is_some()),
             ("pack_half", self.pack_half.is_some()),
             ("momentum_pack", self.momentum_pack.is_some()),
             ("lion_pack", self.lion_pack.is_some()),

@@ -69,6 +69,13 @@ pub(super) fn pack(values: &[f32], signs: &mut [u64], abstain: &mut [u64]) -> Pa
     packed
 }
 
+pub(super) fn signs(values: &[f32], signs: &mut [u64]) {
+    signs.fill(0);
+    for (i, value) in values.iter().enumerate() {
+        signs[i / 64] |= u64::from(value.is_sign_negative()) << (i % 64);
+    }
+}
+
 pub(super) fn pack_half(format: Half, values: &[u16], signs: &mut [u64], abstain: &mut [u64]) -> Packed {
     let exponent = match format {
         Half::Binary16 => 0x7C00,

@@ -146,6 +146,7 @@ fn bytes_are_those_of_the_slices() {
     for (row, expected) in [
         ("copy", 4000 + 4000),
         ("pack", 4000 + 2 * 128),
+        ("signs alone, without abstentions", 4000 + 128),
         ("pack_half, bfloat16", 2000 + 2 * 128),
         ("momentum_pack", 4000 + 2 * 4000 + 2 * 128),
         ("lion_pack", 4000 + 2 * 4000 + 2 * 128),

@@ -4,7 +4,7 @@ use signvote_kernels::{AbstainOn, Half, words};
 
 use super::case::{Case, Group};
 use super::data::{halves, plane, values};
-use super::forms::{Apply, Copy, Forms, LionPack, MomentumPack, Pack, PackHalf, Unpack};
+use super::forms::{Apply, Copy, Forms, LionPack, MomentumPack, Pack, PackHalf, Signs, Unpack};
 use super::memory::{Memory, Place, Touch, Touches};
 use super::{Visit, naive};
 use crate::Error;
@@ -50,6 +50,14 @@ pub(super) fn pack(d: usize, forms: &Forms, visit: &mut Visit<'_>) -> Result<(),
         };
         cases.push(case("pack", dense));
         cases.push(case("pack, half of the values 0", sparse).relative_to(0));
+    }
+    if let Some(signs) = forms.signs {
+        let call = |signs: Signs| move |m: &mut Memory| signs(dense, &mut m.signs);
+        let (reads, touches) = ([bytemuck::cast_slice(dense)], &[(Place::Signs, Touch::Write)]);
+        let (kernel, naive) = (call(signs), call(naive::signs));
+        cases.push(
+            Case::new("signs alone, without abstentions", &reads, touches, kernel, naive).relative_to(0),
+        );
     }
     if let Some(pack_half) = forms.pack_half {
         let reads = [bytemuck::cast_slice(halves)];
