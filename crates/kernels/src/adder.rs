@@ -34,8 +34,9 @@ const BLOCK: usize = 16;
 /// Words from one plane of a count to the next.
 const PLANE: usize = BLOCK * MOST_WORDS;
 
-/// Words between what is read of a plane and what is asked for: 4 KiB, as good as anything from 2 to 8 KiB.
-pub(crate) const WORDS_AHEAD: usize = 512;
+/// Words between what is read of a plane and what is asked for. 4 KiB would do for long planes; with 8 KiB, one
+/// chunk of a stream brings the beginning of the next with it, if that is the memory that follows.
+pub(crate) const WORDS_AHEAD: usize = 1024;
 
 /// Words of all planes of both counts together, where they have to be kept.
 const ROOM_WORDS: usize = 8192;

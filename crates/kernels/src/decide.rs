@@ -7,11 +7,11 @@
 //! N > (M − A)/2, that is, when 2N + A > M: one comparison with a constant, done digit by digit on whole
 //! vectors. Equality is a tie. Where nobody can abstain, N is compared with ⌊M/2⌋.
 
-use crate::adder::{Kept, Plan, Side, Take, TakeSum, Taken, pass, pass_sole};
+use crate::adder::{Kept, Plan, Side, Take, TakeSum, Taken, WORDS_AHEAD, pass, pass_sole};
 use crate::electorate::{Electorate, Finish};
 use crate::pack::check_planes;
 use crate::plane::tail_mask;
-use crate::vector::{Arch, Bits};
+use crate::vector::{Arch, Bits, LINE_WORDS, prefetch};
 use crate::{Ballot, Isa};
 
 /// What becomes of a coordinate with votes, but as many for each side.
@@ -293,8 +293,7 @@ impl TakeSum for Verdict<'_> {
                 majority = majority.digit(digit, self.rule.voters / 2, place);
             }
             let valid = if at + 1 == self.signs.len() { self.last } else { u64::MAX };
-            majority.greater.and(V::splat(valid)).store(self.signs.as_mut_ptr().add(at));
-            V::splat(0).store(self.hold.as_mut_ptr().add(at));
+            self.store(at, majority.greater.and(V::splat(valid)), V::splat(0));
         }
     }
 }
@@ -359,13 +358,30 @@ impl Verdict<'_> {
                         holds = held.add_ones(holds);
                     }
                 }
-                negative.and(valid).store(self.signs.as_mut_ptr().add(at));
-                held.store(self.hold.as_mut_ptr().add(at));
+                self.store(at, negative.and(valid), held);
             }
             if OPEN {
                 self.decided.ties += ties.total();
                 self.decided.holds += holds.total();
             }
+        }
+    }
+
+    /// Writes the words from `at`, and asks for those to be written later: a store that misses the cache holds up
+    /// those after it.
+    #[inline(always)]
+    unsafe fn store<V: Bits>(&mut self, at: usize, signs: V, hold: V) {
+        let (to_signs, to_hold) = (self.signs.as_mut_ptr(), self.hold.as_mut_ptr());
+        let mut word = WORDS_AHEAD;
+        while word < WORDS_AHEAD + V::WORDS {
+            prefetch(to_signs.wrapping_add(at + word));
+            prefetch(to_hold.wrapping_add(at + word));
+            word += LINE_WORDS;
+        }
+        // SAFETY: the caller vouches for `V` and for the words.
+        unsafe {
+            signs.store(to_signs.add(at));
+            hold.store(to_hold.add(at));
         }
     }
 

@@ -27,9 +27,6 @@ const MOST_WAITING: usize = 15;
 /// The most that are counted at once, beside those that wait.
 const MOST_AT_ONCE: usize = 16;
 
-/// As many runs of memory as this are begun so slowly that their beginnings are better asked for all at once.
-const FEW: usize = 4;
-
 /// Words between two planes beyond their own: planes that begin at the same place of a page push each other
 /// out of the first-level cache.
 const APART: usize = 5 * LINE_WORDS;
@@ -340,7 +337,8 @@ impl Side<'_> {
                 come[arrived] = source;
                 arrived += 1;
             }
-            if arrived <= FEW {
+            if arrived < ENOUGH {
+                // Few runs of memory are begun so slowly that they are better asked for at once.
                 come[..arrived].iter().for_each(|source| ask_for(source.set));
             }
             let Progress { counted, waiting } = *self.progress;
