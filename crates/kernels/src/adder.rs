@@ -7,7 +7,7 @@
 //! is read once, and never waits for anything else. The planes come in groups. A group of 2ᵏ − 1 planes is first
 //! added up on its own by a tree of carry-save adders (each takes three bits of one weight to one of that weight
 //! and one of twice it), and its k-bit sum is then added to the count. The carry into that last addition is free,
-//! so that a later group takes one plane more. The groups are the same at every vector, and are laid down
+//! so that a later group takes one plane more. (Three and four, which come often, are groups in any place.) The groups are the same at every vector, and are laid down
 //! beforehand, in a [`Plan`].
 //!
 //! A processor's own prefetching follows few streams at a time, and none beyond its page. So each line is asked
@@ -148,16 +148,18 @@ impl<'a> Plan<'a> {
         }
     }
 
-    /// Divides that many sources into groups, each as large as possible. The sum of a group never has more
+    /// Divides that many sources into groups, each as large as possible but for the exceptions. The sum of a group never has more
     /// planes than are in use from its place, which matters to counts that began with a small group and were
     /// given many sources later.
     fn group(&mut self, side: Side, place: usize, except: bool, mut left: usize) {
         while left > 0 {
             let counted = self.after[side as usize];
             let whole = left.min(16);
-            let sources = match counted >> place {
-                0 => (1 << (whole + 1).ilog2().min(4)) - 1,
-                above => 1 << usize::min(whole.ilog2() as usize, digits(above)),
+            let sources = match (counted >> place, whole) {
+                (0, 4..=6) => 4,
+                (0, _) => (1 << (whole + 1).ilog2().min(4)) - 1,
+                (4.., 3) => 3,
+                (above, _) => 1 << usize::min(whole.ilog2() as usize, digits(above)),
             };
             let after = counted + (sources << place);
             let (before_digits, after_digits) = (digits(counted), digits(after));
@@ -580,10 +582,12 @@ impl Block {
             match (self.before, len) {
                 (0, 1) => each_vector!(self, sources, |group| [group.load(0)]),
                 (0, 3) => each_vector!(self, sources, |group| group.sum_of_3(0)),
+                (0, 4) => each_vector!(self, sources, |group| group.sum_of_4(0)),
                 (0, 7) => each_vector!(self, sources, |group| group.sum_of_7(0)),
                 (0, 15) => each_vector!(self, sources, |group| group.sum_of_15(0)),
                 (_, 1) => each_vector!(self, sources, |group| [], group.load(0)),
                 (_, 2) => each_vector!(self, sources, |group| [group.load(0)], group.load(1)),
+                (_, 3) => each_vector!(self, sources, |group| group.sum_of_3(0), V::splat(0)),
                 (_, 4) => each_vector!(self, sources, |group| group.sum_of_3(0), group.load(3)),
                 (_, 8) => each_vector!(self, sources, |group| group.sum_of_7(0), group.load(7)),
                 (_, 16) => each_vector!(self, sources, |group| group.sum_of_15(0), group.load(15)),
@@ -680,6 +684,17 @@ impl<const EXCEPT: bool> Group<EXCEPT> {
         unsafe {
             let (sum, carry) = full_adder(self.load(first), self.load(first + 1), self.load(first + 2));
             [sum, carry]
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn sum_of_4<V: Bits>(&self, first: usize) -> [V; 3] {
+        // SAFETY: the caller vouches for it.
+        unsafe {
+            let [sum, carry]: [V; 2] = self.sum_of_3(first);
+            let last: V = self.load(first + 3);
+            let both = sum.and(last);
+            [sum.xor(last), carry.xor(both), carry.and(both)]
         }
     }
 
