@@ -7,8 +7,8 @@
 //! is read once, and never waits for anything else. The planes come in groups. A group of 2ᵏ − 1 planes is first
 //! added up on its own by a tree of carry-save adders (each takes three bits of one weight to one of that weight
 //! and one of twice it), and its k-bit sum is then added to the count. The carry into that last addition is free,
-//! so that a later group takes one plane more. (Three and four, which come often, are groups in any place.) The groups are the same at every vector, and are laid down
-//! beforehand, in a [`Plan`].
+//! so that a later group takes one plane more. (Three and four, which come often, are groups in any place.) The
+//! groups are the same at every vector, and are laid down beforehand, in a [`Plan`].
 //!
 //! A processor's own prefetching follows few streams at a time, and none beyond its page. So each line is asked
 //! for ahead of its use, into the second-level cache: in the first, planes that are allocated alike all fall
@@ -117,7 +117,8 @@ impl<'a> Plan<'a> {
     /// Whether it is one group of sources that are worth 1 each: what [`pass_sole`] takes. Those that except
     /// something never are, because what they except is counted as well.
     pub(crate) fn is_sole(&self) -> bool {
-        self.before == [0, 0] && self.after == [self.sources_len, 0] && self.steps_len == 1
+        let alone = self.before == [0, 0] && self.after == [self.sources_len, 0] && self.steps_len == 1;
+        alone && matches!(self.sources_len, 1 | 3 | 7 | 15)
     }
 
     /// What the counts can at most be after it.
