@@ -32,7 +32,7 @@ pub struct Row {
     pub limit_ms: f64,
     /// The median over all turns of the limit's time by the kernel's: 1 is as fast as memory.
     pub limit_ratio: f64,
-    /// The median of the naive form's times, which are few.
+    /// The least of the naive form's times, of which there are one or two.
     pub naive_ms: f64,
     /// `naive_ms` by `median_ms`.
     pub speedup: f64,
