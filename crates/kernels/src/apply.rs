@@ -94,14 +94,14 @@ unsafe fn update<A: Arch, const HOLDS: bool, const STEP: bool>(
 ) {
     debug_assert!(signs.len() == words(x.len()) && hold.len() == words(x.len()));
     let whole = x.len() / WORD_BITS;
-    for at in 0..whole {
+    each_word!(whole, |at| {
         // SAFETY: the processor has `A`; the word is a whole one, so that its values and its place in the
         // planes exist.
         unsafe {
             let word = (*signs.get_unchecked(at), *hold.get_unchecked(at));
             update_word::<A, HOLDS, STEP>(x.as_mut_ptr().add(at * WORD_BITS), word, rates);
         }
-    }
+    });
     let rest = &mut x[whole * WORD_BITS..];
     if !rest.is_empty() {
         let mut padded = [0.0; WORD_BITS];

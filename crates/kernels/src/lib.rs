@@ -45,6 +45,8 @@
 
 #[macro_use]
 mod isa;
+#[macro_use]
+mod plane;
 mod adder;
 mod apply;
 mod ballot;
@@ -55,7 +57,6 @@ mod margins;
 mod pack;
 #[cfg(feature = "rayon")]
 pub mod parallel;
-mod plane;
 mod stream;
 #[doc(hidden)]
 pub mod testing;

@@ -251,7 +251,7 @@ unsafe fn pack_planes<V: Signed>(values: &[V::Value], signs: &mut [u64], abstain
     check_planes(values.len(), signs, abstain);
     let mut packed = Packed::default();
     let whole = values.len() / WORD_BITS;
-    for at in 0..whole {
+    each_word!(whole, |at| {
         // SAFETY: the processor has `V`; the word is a whole one, so that its values and its place in the
         // planes exist.
         packed += unsafe {
@@ -259,7 +259,7 @@ unsafe fn pack_planes<V: Signed>(values: &[V::Value], signs: &mut [u64], abstain
             ask_ahead(from);
             pack_word::<V>(from).write(at, u64::MAX, signs, abstain)
         };
-    }
+    });
     let rest = &values[whole * WORD_BITS..];
     if !rest.is_empty() {
         let mut padded = [V::Value::default(); WORD_BITS];
@@ -404,7 +404,7 @@ unsafe fn moving_planes<A: Arch, const LION: bool, const ON_GRADIENT: bool>(
 ) -> Packed {
     let mut packed = Packed::default();
     let whole = gradient.len() / WORD_BITS;
-    for at in 0..whole {
+    each_word!(whole, |at| {
         let first = at * WORD_BITS;
         // SAFETY: the processor has `A`; the word is a whole one, so that its values and its place in the
         // planes exist.
@@ -412,7 +412,7 @@ unsafe fn moving_planes<A: Arch, const LION: bool, const ON_GRADIENT: bool>(
             let (g, v) = (gradient.as_ptr().add(first), momentum.as_mut_ptr().add(first));
             moving_word::<A, LION, ON_GRADIENT>(g, v, rates).write(at, u64::MAX, signs, abstain)
         };
-    }
+    });
     let first = whole * WORD_BITS;
     let rest = gradient.len() - first;
     if rest > 0 {

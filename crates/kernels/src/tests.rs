@@ -7,6 +7,7 @@ mod decide;
 mod isa;
 mod laws;
 mod lion;
+mod long;
 mod margins;
 mod oracle;
 mod pack;
