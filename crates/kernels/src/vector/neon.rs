@@ -1,10 +1,11 @@
-//! NEON: sixteen times four floats, two times two words.
+//! NEON: sixteen times four floats, two words.
 
 use std::arch::aarch64::*;
 use std::arch::asm;
 
-use super::{Arch, BFLOAT16_EXPONENT, BINARY16_EXPONENT, Bits, Floats, Signed};
+use super::{Arch, BFLOAT16_EXPONENT, BINARY16_EXPONENT, Bits, Floats, Pair, Signed};
 use crate::decide::{FINALISER, GAMMA};
+use crate::plane::WORD_BITS;
 
 /// [`crate::Isa::Neon`].
 pub(crate) struct Neon;
@@ -14,7 +15,7 @@ impl Arch for Neon {
     type Steps = Floats64;
     type Binary16 = Halves64<BINARY16_EXPONENT>;
     type Bfloat16 = Halves64<BFLOAT16_EXPONENT>;
-    type Bits = Words4;
+    type Bits = Pair<uint64x2_t>;
 }
 
 /// A word of floats. Sixteen vectors together, because their lanes are narrowed to bytes, and those to bits,
@@ -243,12 +244,8 @@ impl<const EXPONENT: i16> Signed for Halves64<EXPONENT> {
     }
 }
 
-/// Four words: two vectors, which are loaded and stored as a pair.
-#[derive(Clone, Copy)]
-pub(crate) struct Words4([uint64x2_t; 2]);
-
-/// What each lane of a coin is ahead of the first.
-const STEPS: [u64; 4] = [0, GAMMA, GAMMA.wrapping_mul(2), GAMMA.wrapping_mul(3)];
+/// What the second lane of a coin is ahead of the first.
+const STEPS: [u64; 2] = [0, GAMMA];
 
 /// The low 64 bits of the product of each lane and `factor`; NEON multiplies only 32 by 32 bits.
 ///
@@ -265,75 +262,50 @@ unsafe fn multiply(lanes: uint64x2_t, factor: u64) -> uint64x2_t {
     }
 }
 
-/// Where two differ the third decides: with the exclusive or that the sum bit shares, a full adder of three
-/// instructions. Of the intrinsic for `bsl` the compiler makes and, and, or: five.
-///
-/// # Safety
-///
-/// NEON.
-#[inline(always)]
-unsafe fn majority(a: uint64x2_t, b: uint64x2_t, c: uint64x2_t) -> uint64x2_t {
-    // SAFETY: the caller vouches for NEON; registers are all that is touched.
-    unsafe {
-        let mut differ = veorq_u64(a, b);
-        asm!(
-            "bsl {differ:v}.16b, {c:v}.16b, {a:v}.16b",
-            differ = inout(vreg) differ,
-            c = in(vreg) c,
-            a = in(vreg) a,
-            options(pure, nomem, nostack, preserves_flags),
-        );
-        differ
-    }
-}
-
 // SAFETY (every block below): the caller vouches for NEON, and for the memory behind a pointer.
-impl Bits for Words4 {
-    const WORDS: usize = 4;
+impl Bits for uint64x2_t {
+    const WORDS: usize = 2;
 
     #[inline(always)]
     unsafe fn load(from: *const u64) -> Self {
         // SAFETY: as said above the impl.
-        Self(unsafe { [vld1q_u64(from), vld1q_u64(from.add(2))] })
+        unsafe { vld1q_u64(from) }
     }
 
     #[inline(always)]
     unsafe fn store(self, to: *mut u64) {
         // SAFETY: as said above the impl.
-        unsafe {
-            vst1q_u64(to, self.0[0]);
-            vst1q_u64(to.add(2), self.0[1]);
-        }
+        unsafe { vst1q_u64(to, self) }
     }
 
     #[inline(always)]
     unsafe fn splat(word: u64) -> Self {
         // SAFETY: as said above the impl.
-        Self([unsafe { vdupq_n_u64(word) }; _])
+        unsafe { vdupq_n_u64(word) }
     }
 
     #[inline(always)]
     unsafe fn and(self, other: Self) -> Self {
         // SAFETY: as said above the impl.
-        Self(unsafe { each!(i, self.0[0], vandq_u64(self.0[i], other.0[i])) })
+        unsafe { vandq_u64(self, other) }
     }
 
     #[inline(always)]
     unsafe fn or(self, other: Self) -> Self {
         // SAFETY: as said above the impl.
-        Self(unsafe { each!(i, self.0[0], vorrq_u64(self.0[i], other.0[i])) })
+        unsafe { vorrq_u64(self, other) }
     }
 
     #[inline(always)]
     unsafe fn xor(self, other: Self) -> Self {
         // SAFETY: as said above the impl.
-        Self(unsafe { each!(i, self.0[0], veorq_u64(self.0[i], other.0[i])) })
+        unsafe { veorq_u64(self, other) }
     }
 
     #[inline(always)]
     unsafe fn without(self, other: Self) -> Self {
         // SAFETY: as said above the impl.
-        Self(unsafe { each!(i, self.0[0], vbicq_u64(self.0[i], other.0[i])) })
+        unsafe { vbicq_u64(self, other) }
     }
 
     #[inline(always)]
@@ -344,36 +316,59 @@ impl Bits for Words4 {
 
     #[inline(always)]
     unsafe fn majority(self, b: Self, c: Self) -> Self {
-        // SAFETY: as said above the impl.
-        Self(unsafe { each!(i, self.0[0], majority(self.0[i], b.0[i], c.0[i])) })
+        // Where two differ the third decides: with the exclusive or that the sum bit shares, a full adder of
+        // three instructions. Of the intrinsic for `bsl` the compiler makes and, and, or: five.
+        // SAFETY: as said above the impl; registers are all that is touched.
+        unsafe {
+            let mut differ = self.xor(b);
+            asm!(
+                "bsl {differ:v}.16b, {c:v}.16b, {a:v}.16b",
+                differ = inout(vreg) differ,
+                c = in(vreg) c,
+                a = in(vreg) self,
+                options(pure, nomem, nostack, preserves_flags),
+            );
+            differ
+        }
     }
 
     #[inline(always)]
     unsafe fn select(self, set: Self, clear: Self) -> Self {
         // SAFETY: as said above the impl.
-        Self(unsafe { each!(i, self.0[0], vbslq_u64(self.0[i], set.0[i], clear.0[i])) })
+        unsafe { vbslq_u64(self, set, clear) }
     }
 
     #[inline(always)]
-    unsafe fn count_ones(self) -> usize {
-        // SAFETY: as said above the impl. A byte of the sum is at most 16.
+    unsafe fn add_ones(self, sums: Self) -> Self {
+        // SAFETY: as said above the impl.
         unsafe {
-            let ones: [_; 2] = each!(i, vdupq_n_u8(0), vcntq_u8(vreinterpretq_u8_u64(self.0[i])));
-            usize::from(vaddlvq_u8(vaddq_u8(ones[0], ones[1])))
+            let halves = vpaddlq_u8(vcntq_u8(vreinterpretq_u8_u64(self)));
+            vpadalq_u32(sums, vpaddlq_u16(halves))
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn add_digit(word: u64, digit: u16, sums: &mut [u16; WORD_BITS]) {
+        const LANES: [u16; 8] = [1, 2, 4, 8, 16, 32, 64, 128];
+        for (eighth, sums) in sums.as_chunks_mut::<8>().0.iter_mut().enumerate() {
+            // SAFETY: as said above the impl; a vector has 8 sums.
+            unsafe {
+                let bits = vdupq_n_u16((word >> (8 * eighth)) as u16);
+                let new = vandq_u16(vtstq_u16(bits, vld1q_u16(LANES.as_ptr())), vdupq_n_u16(digit));
+                vst1q_u16(sums.as_mut_ptr(), vorrq_u16(vld1q_u16(sums.as_ptr()), new));
+            }
         }
     }
 
     #[inline(always)]
     unsafe fn coin(key: u64, word: u64) -> Self {
-        // SAFETY: as said above the impl; `STEPS` has two times two.
-        Self(unsafe {
-            let first = vdupq_n_u64(key.wrapping_add(word.wrapping_mul(GAMMA)));
-            each!(i, first, {
-                let z = vaddq_u64(first, vld1q_u64(STEPS.as_ptr().add(2 * i)));
-                let z = multiply(veorq_u64(z, vshrq_n_u64::<30>(z)), FINALISER[0]);
-                let z = multiply(veorq_u64(z, vshrq_n_u64::<27>(z)), FINALISER[1]);
-                veorq_u64(z, vshrq_n_u64::<31>(z))
-            })
-        })
+        // SAFETY: as said above the impl; there are two steps.
+        unsafe {
+            let first = Self::splat(key.wrapping_add(word.wrapping_mul(GAMMA)));
+            let z = vaddq_u64(first, Self::load(STEPS.as_ptr()));
+            let z = multiply(z.xor(vshrq_n_u64::<30>(z)), FINALISER[0]);
+            let z = multiply(z.xor(vshrq_n_u64::<27>(z)), FINALISER[1]);
+            z.xor(vshrq_n_u64::<31>(z))
+        }
     }
 }
