@@ -199,7 +199,44 @@ impl StreamTally {
     ///
     /// If `signs` or `hold` is not exactly [`words(coordinates)`](words) long.
     pub fn decide(&mut self, tie: Tie, min_voters: u32, signs: &mut [u64], hold: &mut [u64]) -> Decided {
-        decide_on(Isa::active(), self, tie, min_voters, signs, hold)
+        decide_so_far_on(Isa::active(), self, tie, min_voters, signs, hold)
+    }
+
+    /// Adds the last ballots, gives the verdict, and forgets all ballots: the same as
+    /// [`add_all`](StreamTally::add_all), [`decide`](StreamTally::decide) and [`clear`](StreamTally::clear), but the
+    /// last ballots, up to sixteen of them, are not written anywhere.
+    ///
+    /// ```
+    /// # use signvote_kernels::{Ballot, StreamTally, Tie};
+    /// let mut tally = StreamTally::new(2, 3);
+    /// tally.add(Ballot::new(&[0b01], None));
+    /// let last = [Ballot::new(&[0b11], None), Ballot::new(&[0b00], None)];
+    /// let (mut signs, mut hold) = ([0], [0]);
+    /// tally.close(&last, Tie::Hold, 1, &mut signs, &mut hold);
+    /// assert_eq!((signs, hold, tally.voters()), ([0b01], [0b00], 0));
+    /// ```
+    ///
+    /// # Panics
+    ///
+    /// As the three do. If it is because of the ballots, none of them was added.
+    pub fn close(
+        &mut self,
+        last: &[Ballot<'_>],
+        tie: Tie,
+        min_voters: u32,
+        signs: &mut [u64],
+        hold: &mut [u64],
+    ) -> Decided {
+        close_on(Isa::active(), self, last, tie, min_voters, signs, hold)
+    }
+
+    /// Panics unless these can be added.
+    fn check(&self, ballots: &[Ballot<'_>]) {
+        let (voters, most) = (self.voters + ballots.len(), self.max_voters);
+        assert!(voters <= most, "expected at most {most} ballots, got {voters}");
+        for ballot in ballots {
+            ballot.check(self.coordinates);
+        }
     }
 
     fn shape(&self) -> Shape {
@@ -242,8 +279,10 @@ kernel! {
 }
 
 kernel! {
-    pub(crate) fn decide_on(
+    /// The verdict over what was added, and over a few ballots more.
+    fn decide_on(
         tally: &mut StreamTally,
+        more: &[Ballot<'_>],
         tie: Tie,
         min_voters: u32,
         signs: &mut [u64],
@@ -251,17 +290,43 @@ kernel! {
     ) -> Decided = decide_body;
 }
 
+/// [`StreamTally::decide`] on that instruction set.
+pub(crate) fn decide_so_far_on(
+    isa: Isa,
+    tally: &mut StreamTally,
+    tie: Tie,
+    min_voters: u32,
+    signs: &mut [u64],
+    hold: &mut [u64],
+) -> Decided {
+    decide_on(isa, tally, &[], tie, min_voters, signs, hold)
+}
+
+/// [`StreamTally::close`] on that instruction set.
+pub(crate) fn close_on(
+    isa: Isa,
+    tally: &mut StreamTally,
+    last: &[Ballot<'_>],
+    tie: Tie,
+    min_voters: u32,
+    signs: &mut [u64],
+    hold: &mut [u64],
+) -> Decided {
+    tally.check(last);
+    let (before, last) = last.split_at(last.len().saturating_sub(MOST_AT_ONCE));
+    add_on(isa, tally, before);
+    let decided = decide_on(isa, tally, last, tie, min_voters, signs, hold);
+    tally.clear();
+    decided
+}
+
 /// # Safety
 ///
 /// The processor has `A`.
 #[inline(always)]
 unsafe fn add_body<A: Arch>(tally: &mut StreamTally, ballots: &[Ballot<'_>]) {
-    let (voters, most) = (tally.voters + ballots.len(), tally.max_voters);
-    assert!(voters <= most, "expected at most {most} ballots, got {voters}");
-    for ballot in ballots {
-        ballot.check(tally.coordinates);
-    }
-    tally.voters = voters;
+    tally.check(ballots);
+    tally.voters += ballots.len();
     for Block { first, len, sides: [mut negatives, mut abstentions] } in tally.blocks() {
         let tile = first..first + len;
         let abstain = |ballot: &Ballot<'_>| ballot.abstain.is_some_and(|plane| any(&plane[tile.clone()]));
@@ -284,12 +349,13 @@ unsafe fn add_body<A: Arch>(tally: &mut StreamTally, ballots: &[Ballot<'_>]) {
 #[inline(always)]
 unsafe fn decide_body<A: Arch>(
     tally: &mut StreamTally,
+    more: &[Ballot<'_>],
     tie: Tie,
     min_voters: u32,
     signs: &mut [u64],
     hold: &mut [u64],
 ) -> Decided {
-    let rule = Rule { voters: tally.voters, min_voters, tie };
+    let rule = Rule { voters: tally.voters + more.len(), min_voters, tie };
     let mut verdict = Verdict::new(rule, tally.coordinates, signs, hold);
     for Block { first, len, sides: [mut negatives, mut abstentions] } in tally.blocks() {
         let counted = [negatives.progress.counted, abstentions.progress.counted];
@@ -299,6 +365,21 @@ unsafe fn decide_body<A: Arch>(
         plan.add(Count::Negatives, 0, waiting);
         let (waiting, abstentions) = abstentions.split();
         plan.add(Count::Abstentions, 0, waiting);
+        let tile = first..first + len;
+        plan.add(
+            Count::Negatives,
+            0,
+            more.iter().map(|ballot| Source {
+                set: &ballot.signs[tile.clone()],
+                except: ballot.abstain.map(|plane| &plane[tile.clone()]),
+            }),
+        );
+        let silent = more.iter().filter_map(|ballot| ballot.abstain);
+        plan.add(
+            Count::Abstentions,
+            0,
+            silent.map(|plane| Source { set: &plane[tile.clone()], except: None }),
+        );
         // SAFETY: the processor has `A`; so much was counted there.
         unsafe { verdict.finish::<A>(first, &plan, &Kept::new([negatives, abstentions], stride), 0) };
     }

@@ -113,7 +113,20 @@ pub fn stream_decide_with(
     signs: &mut [u64],
     hold: &mut [u64],
 ) -> Decided {
-    crate::stream::decide_on(isa, tally, tie, min_voters, signs, hold)
+    crate::stream::decide_so_far_on(isa, tally, tie, min_voters, signs, hold)
+}
+
+/// [`StreamTally::close`] on that instruction set.
+pub fn stream_close_with(
+    isa: Isa,
+    tally: &mut StreamTally,
+    last: &[Ballot<'_>],
+    tie: Tie,
+    min_voters: u32,
+    signs: &mut [u64],
+    hold: &mut [u64],
+) -> Decided {
+    crate::stream::close_on(isa, tally, last, tie, min_voters, signs, hold)
 }
 
 /// [`crate::hamming()`] on that instruction set.

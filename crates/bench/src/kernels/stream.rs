@@ -28,7 +28,8 @@ impl Tallies {
     }
 }
 
-/// Tallies all chunks, one after another, from batches of that many ballots without abstentions.
+/// Tallies all chunks, one after another, from batches of that many ballots without abstentions. The last batch is
+/// handed in with the question for the verdict, as whoever knows that nobody else will come can.
 pub(super) fn stream(
     ballots: &[Ballot<'_>],
     batch: usize,
@@ -43,13 +44,15 @@ pub(super) fn stream(
         let tally = if coordinates == CHUNK { &mut tallies.whole } else { &mut tallies.last };
         let first = words(start);
         let range = first..first + words(coordinates);
-        tally.clear();
-        for ballots in ballots.chunks(batch) {
+        let mut batches = ballots.chunks(batch).peekable();
+        while let Some(ballots) = batches.next() {
             part.clear();
             part.extend(ballots.iter().map(|ballot| Ballot::new(&ballot.signs[range.clone()], None)));
-            tally.add_all(&part);
+            if batches.peek().is_some() {
+                tally.add_all(&part);
+            }
         }
-        let chunk = tally.decide(coin(first), 1, &mut signs[range.clone()], &mut hold[range]);
+        let chunk = tally.close(&part, coin(first), 1, &mut signs[range.clone()], &mut hold[range]);
         decided.ties += chunk.ties;
         decided.holds += chunk.holds;
     }

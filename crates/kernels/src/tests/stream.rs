@@ -1,7 +1,7 @@
 use super::data::{Guarded, LENGTHS, isas, plane};
 use super::decide::{Electorate, SILENCES, ties};
 use super::oracle;
-use crate::testing::{decide_with, stream_add_with, stream_decide_with};
+use crate::testing::{decide_with, stream_add_with, stream_close_with, stream_decide_with};
 use crate::{Ballot, Decided, Isa, StreamTally, Tie, coin_word, words};
 
 /// Adds the ballots in groups whose sizes the seed says, none included.
@@ -47,8 +47,24 @@ fn a_stream_equals_the_oracle_for_every_number_of_voters_and_offset() {
                     let tie = ties()[len % 3];
                     for isa in isas() {
                         let mut tally = StreamTally::new(len, voters + len % 2);
-                        add_in_groups(isa, &mut tally, &ballots, (len / 2 % 3) as u64);
-                        check(isa, &mut tally, &all[..len], tie, [0, 1, 2, 5][len % 4]);
+                        let (seed, min_voters) = ((len / 2 % 3) as u64, [0, 1, 2, 5][len % 4]);
+                        add_in_groups(isa, &mut tally, &ballots, seed);
+                        check(isa, &mut tally, &all[..len], tie, min_voters);
+
+                        // The same with the last ballots, from none to all, handed in with the question.
+                        tally.clear();
+                        let (first, last) =
+                            ballots.split_at(ballots.len() * (len % 4) / 3 % (ballots.len() + 1));
+                        add_in_groups(isa, &mut tally, first, seed);
+                        let (mut signs, mut hold) = (vec![7; words(len)], vec![7; words(len)]);
+                        let decided =
+                            stream_close_with(isa, &mut tally, last, tie, min_voters, &mut signs, &mut hold);
+                        assert_eq!(
+                            (signs, hold, decided),
+                            oracle::decide(&all[..len], tie, min_voters),
+                            "{isa}"
+                        );
+                        assert_eq!(tally.voters(), 0);
                     }
                 }
             }
