@@ -19,7 +19,7 @@ use std::marker::PhantomData;
 use std::mem::MaybeUninit;
 use std::ops::Range;
 
-use crate::vector::{Arch, Bits, LINE_WORDS, MOST_WORDS, prefetch};
+use crate::vector::{Arch, Bits, MOST_WORDS, prefetch_vector};
 
 /// The most planes that one pass reads.
 pub(crate) const MOST_SOURCES: usize = 128;
@@ -687,11 +687,7 @@ impl<const EXCEPT: bool, const AHEAD: usize> Group<EXCEPT, AHEAD> {
         // SAFETY: the caller vouches for it. Nothing need be where lies what is asked for ahead.
         unsafe {
             let source = *self.sources.add(source);
-            let mut word = 0;
-            while word < V::WORDS {
-                prefetch(source.set.wrapping_add(self.at).wrapping_add(AHEAD + word));
-                word += LINE_WORDS;
-            }
+            prefetch_vector::<V>(source.set.wrapping_add(self.at).wrapping_add(AHEAD));
             let set = V::load(source.set.add(self.at));
             if EXCEPT { set.without(V::load(source.except.add(self.at))) } else { set }
         }

@@ -11,7 +11,7 @@ use crate::adder::{Kept, Plan, Side, Take, TakeSum, Taken, WORDS_AHEAD, pass, pa
 use crate::electorate::{Electorate, Finish};
 use crate::pack::check_planes;
 use crate::plane::tail_mask;
-use crate::vector::{Arch, Bits, LINE_WORDS, prefetch};
+use crate::vector::{Arch, Bits, prefetch_vector};
 use crate::{Ballot, Isa};
 
 /// What becomes of a coordinate with votes, but as many for each side.
@@ -372,12 +372,8 @@ impl Verdict<'_> {
     #[inline(always)]
     unsafe fn store<V: Bits>(&mut self, at: usize, signs: V, hold: V) {
         let (to_signs, to_hold) = (self.signs.as_mut_ptr(), self.hold.as_mut_ptr());
-        let mut word = WORDS_AHEAD;
-        while word < WORDS_AHEAD + V::WORDS {
-            prefetch(to_signs.wrapping_add(at + word));
-            prefetch(to_hold.wrapping_add(at + word));
-            word += LINE_WORDS;
-        }
+        prefetch_vector::<V>(to_signs.wrapping_add(at + WORDS_AHEAD));
+        prefetch_vector::<V>(to_hold.wrapping_add(at + WORDS_AHEAD));
         // SAFETY: the caller vouches for `V` and for the words.
         unsafe {
             signs.store(to_signs.add(at));

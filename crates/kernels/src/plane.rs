@@ -8,7 +8,8 @@ pub(crate) const PARTS: usize = 4;
 
 /// Runs `$body` for every word `$at` of the first `$words`. Where they are many, and so come from memory, four parts
 /// of them are gone through side by side: one waits less for a page while others are read. On a Zen 4 that took a
-/// tenth off the time of `pack` and an eighth off those of `momentum_pack` and `apply`; eight parts doubled them.
+/// tenth off the time of `pack` and an eighth off those of `momentum_pack` and `apply`; eight parts made most of them
+/// slower than one.
 macro_rules! each_word {
     ($words:expr, |$at:ident| $body:expr) => {{
         let words: usize = $words;

@@ -15,7 +15,7 @@ use crate::adder::{Kept, Plan, Side as Count, Source, WORDS_AHEAD, digits, keep}
 use crate::decide::{MAX_BALLOTS, Rule, Verdict};
 use crate::electorate::Finish as _;
 use crate::plane::words;
-use crate::vector::{Arch, Bits as _, LINE_BYTES, LINE_WORDS, prefetch};
+use crate::vector::{Arch, Bits as _, LINE_BYTES, LINE_WORDS, prefetch, prefetch_vector};
 use crate::{Ballot, Decided, Isa, Tie};
 
 /// The most words of a block.
@@ -467,8 +467,7 @@ unsafe fn store<A: Arch>(slot: &mut [u64], source: &Source<'_>) {
             // SAFETY: the caller vouches for `A`; there are so many words in both.
             unsafe {
                 while at + A::Bits::WORDS <= slot.len() {
-                    prefetch(set.as_ptr().wrapping_add(at + WORDS_AHEAD));
-                    prefetch(set.as_ptr().wrapping_add(at + WORDS_AHEAD + 8));
+                    prefetch_vector::<A::Bits>(set.as_ptr().wrapping_add(at + WORDS_AHEAD));
                     A::Bits::load(set.as_ptr().add(at)).store(slot.as_mut_ptr().add(at));
                     at += A::Bits::WORDS;
                 }

@@ -239,6 +239,16 @@ pub(crate) const LINE_BYTES: usize = 64;
 /// Words of a plane in a line of the cache.
 pub(crate) const LINE_WORDS: usize = LINE_BYTES / 8;
 
+/// Asks memory for the lines that a vector from there would lie on.
+#[inline(always)]
+pub(crate) fn prefetch_vector<V: Bits>(from: *const u64) {
+    let mut word = 0;
+    while word < V::WORDS {
+        prefetch(from.wrapping_add(word));
+        word += LINE_WORDS;
+    }
+}
+
 /// Asks memory for the line of an address, into the second-level cache. It is no read: the address may be that of
 /// nothing.
 #[inline(always)]
