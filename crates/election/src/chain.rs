@@ -63,16 +63,20 @@ impl ChainHash {
 /// Hash of one chunk's verdict: the canonical planes, not their encoding.
 pub(crate) fn verdict_hash(signs: &[u64], hold: &[u64]) -> [u8; 32] {
     let mut hasher = blake3::Hasher::new_derive_key("signvote 2026-11 chunk verdict");
-    let mut buffer = [0_u8; 4096];
-    for plane in [signs, hold] {
-        for words in plane.chunks(buffer.len() / 8) {
-            for (bytes, word) in buffer.chunks_exact_mut(8).zip(words) {
-                bytes.copy_from_slice(&word.to_le_bytes());
-            }
-            hasher.update(&buffer[..words.len() * 8]);
-        }
-    }
+    update_with_words(&mut hasher, signs);
+    update_with_words(&mut hasher, hold);
     *hasher.finalize().as_bytes()
+}
+
+/// Feeds words as little-endian bytes.
+pub(crate) fn update_with_words(hasher: &mut blake3::Hasher, words: &[u64]) {
+    let mut buffer = [0_u8; 4096];
+    for words in words.chunks(buffer.len() / 8) {
+        for (bytes, word) in buffer.chunks_exact_mut(8).zip(words) {
+            bytes.copy_from_slice(&word.to_le_bytes());
+        }
+        hasher.update(&buffer[..words.len() * 8]);
+    }
 }
 
 /// Hash of one chunk's dense update.

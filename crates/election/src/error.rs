@@ -35,6 +35,8 @@ pub enum Error {
     /// The server said no, and why.
     #[error("the server refused: {reason}")]
     Refused {
+        /// Whether it is worth coming again.
+        later: crate::wire::Later,
         /// The server's reason.
         reason: String,
     },

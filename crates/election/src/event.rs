@@ -55,6 +55,43 @@ pub enum Event {
         /// Why.
         reason: String,
     },
+    /// Whoever comes from there is turned away for a while: it has broken too many rules.
+    KeptOut {
+        /// Which identity or address.
+        origin: String,
+        /// For how long.
+        seconds: f64,
+        /// What it did last.
+        reason: String,
+    },
+    /// The server goes on with a run that an earlier one began.
+    Resumed {
+        /// Rounds committed.
+        round: Round,
+        /// How often rounds have been lost so far.
+        incarnation: u32,
+        /// What it started from.
+        reason: String,
+    },
+    /// The server stops, and the run can be resumed.
+    Paused {
+        /// Rounds committed.
+        round: Round,
+        /// Why.
+        reason: String,
+    },
+    /// Rounds cannot be kept on disk; the training goes on without.
+    NotDurable {
+        /// The first round that was not kept.
+        round: Round,
+        /// Why.
+        reason: String,
+    },
+    /// Rounds are kept on disk again.
+    DurableAgain {
+        /// The first round that is kept.
+        round: Round,
+    },
     /// The first round is open: d is known and enough workers are there.
     Started {
         /// d.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::{Config, Error, Greeting, Output, PeerId, Server, Slot, Step, Terms, Voter};
+use crate::{Config, Error, Greeting, Origin, Output, PeerId, Server, Slot, Step, Terms, Voter};
 
 /// Why an exchange cannot go on.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -95,7 +95,7 @@ impl Solo {
         initial: impl FnOnce(&Terms) -> Vec<f32>,
     ) -> Result<Self, ExchangeError> {
         let mut server = Server::new(config)?;
-        server.connected(NOW, SOLO);
+        server.connected(NOW, SOLO, Origin::default());
         let mut voter = Voter::new(greeting);
         pump(&mut server, &mut voter)?;
         let (Some(Step::Welcomed), Some(terms), Some(slot)) =

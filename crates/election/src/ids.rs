@@ -28,6 +28,17 @@ impl fmt::Display for Round {
 #[serde(transparent)]
 pub struct Incarnation(pub u32);
 
+/// Where a history of verdicts stands. Two peers at one position have seen the same commits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Position {
+    /// Rounds committed, which is the number of the open round.
+    pub round: Round,
+    /// The incarnation of the server that committed the last of them.
+    pub incarnation: Incarnation,
+    /// Chain hash of them all.
+    pub chain: crate::ChainHash,
+}
+
 /// A worker's place in the run: 1 to the number of workers. A place, and not a connection, has a vote
 /// and a share of the data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

@@ -9,11 +9,13 @@
 //! - [`wire`]: the frames and their bytes.
 //! - [`Server`] / [`Output`]: the election's side of a run.
 //! - [`Voter`] / [`Step`]: one worker's side.
+//! - [`Replica`], [`Record`], [`Auditor`]: a run's history, replayed and checked.
 //! - [`Exchange`]: the seam towards learning; [`Solo`] is the smallest one.
 //! - [`Terms`], [`Schedule`], [`TiePolicy`], [`Optimizer`]: what a run agrees on.
 //! - [`DigestTree`]: digests of a replica of which a slice can be verified.
 #![forbid(unsafe_code)]
 
+mod audit;
 mod chain;
 mod chunks;
 pub mod decision;
@@ -24,12 +26,16 @@ mod event;
 mod exchange;
 mod ids;
 mod layout;
+mod record;
+mod replica;
 mod schedule;
+pub mod seal;
 mod server;
 mod terms;
 mod voter;
 pub mod wire;
 
+pub use audit::{Auditor, Checked};
 pub use chain::ChainHash;
 pub use chunks::Chunking;
 pub use dense::{DenseState, Optimizer};
@@ -37,9 +43,12 @@ pub use digest::{Digest, DigestTree, LEAF_COORDINATES, Proof, verify_leaf};
 pub use error::Error;
 pub use event::{Event, Traffic, WorkerRecord};
 pub use exchange::{Exchange, ExchangeError, Solo};
-pub use ids::{Incarnation, PeerId, Round, RunId, Slot, SlotSet};
+pub use ids::{Incarnation, PeerId, Position, Round, RunId, Slot, SlotSet};
 pub use layout::{Layout, TensorSpec};
+pub use record::{Charter, MAX_CHARTER_BYTES, Record};
+pub use replica::Replica;
 pub use schedule::{Schedule, Shape};
-pub use server::{Config, Output, Server};
+pub use seal::{Identity, PublicKey, SecretKey, Signature};
+pub use server::{Config, Origin, Output, Patience, Saved, Server, Status, WorkerState, WorkerStatus};
 pub use terms::{AggregateKind, Settings, Terms, TiePolicy};
-pub use voter::{Greeting, Step, Voter};
+pub use voter::{Carried, Greeting, Step, Voter};

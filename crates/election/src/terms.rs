@@ -116,6 +116,8 @@ pub struct Terms {
     pub digest_every: u64,
     /// Consecutive rounds with a non-finite gradient after which a worker gives up; 0 for never.
     pub max_non_finite: u32,
+    /// Whether ballots carry their workers' signatures: identities are on.
+    pub signed: bool,
     /// What the workers' side agrees on, unread by the server.
     pub settings: Settings,
 }

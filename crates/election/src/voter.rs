@@ -1,7 +1,8 @@
 //! One worker's side of an election: its replica, its ballot, the verdict as far as it has come.
 //!
 //! Feed it with [`Voter::handle`]; after each call send what [`Voter::poll_transmit`] gives and look at what
-//! [`Voter::poll_step`] tells. At [`Step::Welcomed`] call [`Voter::provide`]; at [`Step::Open`] vote.
+//! [`Voter::poll_step`] tells. At [`Step::Welcomed`] call [`Voter::provide`]; at [`Step::Open`] vote. When the
+//! connection is lost, make another one and call [`Voter::reconnect`]: replica and ballot are still there.
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -9,12 +10,12 @@ use std::ops::Range;
 use bytes::Bytes;
 use signvote_kernels as kernels;
 
-use crate::chain::{Link, update_hash, verdict_hash};
-use crate::dense::apply_dense;
-use crate::wire::{FloatBytes, PlaneBytes, Start, ToWorker, to_server};
+use crate::chain::Link;
+use crate::seal::{Sealed, ballot_root, chunk_hash};
+use crate::wire::{FloatBytes, Start, ToWorker, to_server};
 use crate::{
-    AggregateKind, ChainHash, Chunking, DigestTree, Error, Incarnation, Layout, Round, RunId, Settings, Slot,
-    SlotSet, Terms,
+    AggregateKind, Chunking, DigestTree, Error, Layout, Position, Replica, Round, RunId, SecretKey, Settings,
+    Slot, SlotSet, Terms,
 };
 
 /// What a worker says of itself when it joins.
@@ -30,6 +31,19 @@ pub struct Greeting {
     pub slot: Option<Slot>,
     /// Its name for people; at most 1,024 bytes of it are used.
     pub name: String,
+    /// What its ballots are signed with, if it has an identity.
+    pub key: Option<SecretKey>,
+}
+
+/// A replica that a worker brings along from an earlier connection or process.
+#[derive(Clone, Debug)]
+pub struct Carried {
+    /// The run that it belongs to.
+    pub run: RunId,
+    /// What had been committed.
+    pub position: Position,
+    /// x at that position.
+    pub x: Vec<f32>,
 }
 
 /// What a worker learns from the server.
@@ -67,6 +81,11 @@ pub enum Step {
         /// The round.
         round: Round,
     },
+    /// The server goes and comes back: the connection ends, the run does not.
+    Paused {
+        /// Why.
+        reason: String,
+    },
     /// The run is over, and the final digest is on its way to the server.
     Finished {
         /// Rounds committed.
@@ -81,49 +100,35 @@ pub enum Step {
 struct Membership {
     terms: Terms,
     slot: Slot,
-    start: Start,
     chunking: Chunking,
-}
-
-/// The verdict of the open round as it comes in.
-#[derive(Debug, Default)]
-struct Staged {
-    signs: Vec<u64>,
-    hold: Vec<u64>,
-    any_hold: bool,
-    update: Vec<f32>,
-    /// A hash for each decided chunk.
-    hashes: Vec<Option<[u8; 32]>>,
-}
-
-impl Staged {
-    fn new(aggregate: AggregateKind, chunking: Chunking) -> Self {
-        let (words, floats) = match aggregate {
-            AggregateKind::Vote => (kernels::words(chunking.dimension()), 0),
-            AggregateKind::Mean => (0, chunking.dimension()),
-        };
-        Self {
-            signs: vec![0; words],
-            hold: vec![0; words],
-            any_hold: false,
-            update: vec![0.0; floats],
-            hashes: vec![None; chunking.count()],
-        }
-    }
-
-    fn clear(&mut self) {
-        self.any_hold = false;
-        self.hashes.fill(None);
-    }
 }
 
 /// Parameters on their way from the server.
 #[derive(Debug)]
 struct Incoming {
-    round: Round,
-    incarnation: Incarnation,
-    chain: ChainHash,
+    position: Position,
     x: Vec<f32>,
+}
+
+/// This worker's ballot of one round, in the frames that carry it: they are kept until the commit, and sent
+/// again after a reconnect.
+#[derive(Debug, Default)]
+struct Ballot {
+    /// The round, and the history that it was computed on.
+    position: Position,
+    open: bool,
+    report: Option<Bytes>,
+    chunks: Vec<Option<Bytes>>,
+    /// Hashes of the chunks, for the signature.
+    hashes: Vec<[u8; 32]>,
+    /// Whether the round was opened to the caller twice: what was cast before stands.
+    reopened: bool,
+}
+
+impl Ballot {
+    fn is_whole(&self) -> bool {
+        self.open && self.chunks.iter().all(Option::is_some)
+    }
 }
 
 /// A worker's state machine.
@@ -131,16 +136,19 @@ struct Incoming {
 pub struct Voter {
     greeting: Greeting,
     membership: Option<Membership>,
-    x: Vec<f32>,
-    round: Round,
-    incarnation: Incarnation,
-    chain: ChainHash,
-    staged: Staged,
+    /// How this connection starts, once welcomed on it.
+    start: Option<Start>,
+    /// First parameters, until the run begins.
+    first: Vec<f32>,
+    /// A replica from elsewhere, until it is known whether it fits.
+    carried: Option<Carried>,
+    replica: Option<Replica>,
     incoming: Option<Incoming>,
-    /// Whether ballots for `round` are welcome.
-    open: bool,
-    reported: bool,
-    submitted: Vec<bool>,
+    /// Whether this connection has come to the open round: only then ballots go out.
+    live: bool,
+    /// Whether the caller thinks that it may vote.
+    told_open: bool,
+    ballot: Ballot,
     finished: bool,
     transmits: VecDeque<Bytes>,
     steps: VecDeque<Step>,
@@ -149,25 +157,68 @@ pub struct Voter {
 impl Voter {
     /// A worker that wants to join; its greeting is ready to be sent.
     pub fn new(greeting: Greeting) -> Self {
-        let slot = greeting.slot.map_or(0, Slot::number);
-        let (digest, dimension) = (greeting.layout.digest(), greeting.layout.dimension());
-        let hello = to_server::hello(greeting.run, &digest, dimension, slot, &greeting.name);
-        Self {
+        Self::with(greeting, None)
+    }
+
+    /// A worker that was there before, with the replica that it had then.
+    ///
+    /// # Errors
+    /// If the replica is not as long as the layout.
+    pub fn returning(greeting: Greeting, carried: Carried) -> Result<Self, Error> {
+        let (expected, got) = (greeting.layout.dimension(), carried.x.len());
+        if expected != got {
+            return Err(Error::Misuse(format!("expected {expected} parameters, got {got}")));
+        }
+        Ok(Self::with(greeting, Some(carried)))
+    }
+
+    fn with(greeting: Greeting, carried: Option<Carried>) -> Self {
+        let mut voter = Self {
             greeting,
             membership: None,
-            x: Vec::new(),
-            round: Round(0),
-            incarnation: Incarnation(0),
-            chain: ChainHash::default(),
-            staged: Staged::default(),
+            start: None,
+            first: Vec::new(),
+            carried,
+            replica: None,
             incoming: None,
-            open: false,
-            reported: false,
-            submitted: Vec::new(),
+            live: false,
+            told_open: false,
+            ballot: Ballot::default(),
             finished: false,
-            transmits: VecDeque::from([hello]),
+            transmits: VecDeque::new(),
             steps: VecDeque::new(),
+        };
+        voter.greet();
+        voter
+    }
+
+    /// The connection is gone and there is another one: the greeting for it is ready to be sent.
+    ///
+    /// The replica stays, and so does what has been cast in the open round: it is sent again, or dropped if the
+    /// round is over by then.
+    pub fn reconnect(&mut self) {
+        self.transmits.clear();
+        self.start = None;
+        self.incoming = None;
+        self.live = false;
+        if let Some(replica) = &mut self.replica {
+            replica.forget_verdicts();
         }
+        self.greet();
+    }
+
+    fn greet(&mut self) {
+        let (layout, member) = (&self.greeting.layout, self.membership.as_ref());
+        let slot = member.map(|member| member.slot).or(self.greeting.slot).map_or(0, Slot::number);
+        let carried = self.carried.as_ref();
+        let run = member
+            .map(|member| member.terms.run)
+            .or_else(|| carried.map(|carried| carried.run))
+            .or(self.greeting.run);
+        let position =
+            self.replica.as_ref().map(Replica::position).or_else(|| carried.map(|carried| carried.position));
+        let (digest, d) = (layout.digest(), layout.dimension());
+        self.transmits.push_back(to_server::hello(run, &digest, d, slot, &self.greeting.name, position));
     }
 
     /// The next frame to send.
@@ -190,24 +241,29 @@ impl Voter {
         self.membership.as_ref().map(|membership| membership.slot)
     }
 
-    /// The replica x as of the last committed round; empty before [`Self::provide`].
+    /// Whether the server waits for [`Self::provide`].
+    pub fn wants_parameters(&self) -> bool {
+        matches!(self.start, Some(Start::Offer | Start::Compare)) && self.first.is_empty()
+    }
+
+    /// The replica x as of the last committed round; empty before [`Self::provide`] and before it has come.
     pub fn parameters(&self) -> &[f32] {
-        &self.x
+        self.replica.as_ref().map_or(&self.first[..], Replica::parameters)
+    }
+
+    /// What this worker has seen committed.
+    pub fn position(&self) -> Position {
+        self.replica.as_ref().map(Replica::position).unwrap_or_default()
     }
 
     /// Rounds committed.
     pub fn round(&self) -> Round {
-        self.round
+        self.position().round
     }
 
     /// Whether the server has said that the run is over.
     pub fn is_finished(&self) -> bool {
         self.finished
-    }
-
-    /// Chain hash of what this worker has seen committed.
-    pub fn chain(&self) -> ChainHash {
-        self.chain
     }
 
     /// A whole frame, its length included, has come from the server.
@@ -219,29 +275,35 @@ impl Voter {
             ToWorker::Welcome { slot, start, terms, version: _, features: _ } => {
                 self.welcome(slot, start, *terms)
             }
-            ToWorker::Refused { reason } => Err(Error::Refused { reason }),
-            ToWorker::State { round, incarnation, chain } => {
+            ToWorker::Refused { later, reason } => Err(Error::Refused { later, reason }),
+            ToWorker::State { position } => {
                 self.member()?;
-                self.incoming = Some(Incoming { round, incarnation, chain, x: Vec::new() });
+                self.incoming = Some(Incoming { position, x: Vec::new() });
                 Ok(())
             }
             ToWorker::Values { chunk, values } => self.take_values(chunk as usize, values),
-            ToWorker::Open { round, incarnation, chain } => self.open(round, incarnation, chain),
-            ToWorker::Verdict { round, chunk, planes } => self.stage_verdict(round, chunk as usize, planes),
-            ToWorker::Update { round, chunk, values } => self.stage_update(round, chunk as usize, values),
+            ToWorker::Open { position } => self.open(position),
+            ToWorker::Verdict { round, chunk, planes } => {
+                let coordinates = self.replica_mut()?.stage_verdict(round, chunk as usize, planes)?;
+                self.steps.push_back(Step::Decided { round, coordinates });
+                Ok(())
+            }
+            ToWorker::Update { round, chunk, values } => {
+                let coordinates = self.replica_mut()?.stage_update(round, chunk as usize, values)?;
+                self.steps.push_back(Step::Decided { round, coordinates });
+                Ok(())
+            }
             ToWorker::Commit { round, incarnation, eta, lambda, voters, chain } => {
                 let link = Link { round, incarnation, eta, lambda, voters: &voters };
                 self.commit(&link, &voters, chain)
             }
-            ToWorker::Finish { reason } => {
-                self.member()?;
-                self.open = false;
-                self.finished = true;
-                self.transmits.push_back(to_server::digest(self.round, DigestTree::new(&self.x).root()));
-                self.transmits.push_back(to_server::bye("the run is over"));
-                self.steps.push_back(Step::Finished { round: self.round, reason });
+            ToWorker::Finish { reason } => self.finish(reason),
+            ToWorker::Pause { reason } => {
+                self.live = false;
+                self.steps.push_back(Step::Paused { reason });
                 Ok(())
             }
+            ToWorker::Status { .. } => Err(Error::misbehaved("answer what was asked", "a status")),
         }
     }
 
@@ -252,19 +314,26 @@ impl Voter {
     /// If it was not asked for, or there are not d of them.
     pub fn provide(&mut self, x: Vec<f32>) -> Result<(), Error> {
         let dimension = self.greeting.layout.dimension();
-        let membership = self.membership.as_ref().ok_or_else(|| Error::Misuse("not welcomed yet".into()))?;
-        if x.len() != dimension || !self.x.is_empty() {
-            return Err(Error::Misuse(format!("expected {dimension} parameters, once, got {}", x.len())));
+        if x.len() != dimension || !self.wants_parameters() {
+            return Err(Error::Misuse(format!(
+                "expected {dimension} parameters, when asked, got {}",
+                x.len()
+            )));
         }
-        if membership.start == Start::Offer {
+        self.first = x;
+        self.send_first()
+    }
+
+    fn send_first(&mut self) -> Result<(), Error> {
+        let x = &self.first;
+        if self.start == Some(Start::Offer) {
+            let chunking = self.member()?.chunking;
             self.transmits.push_back(to_server::init(&self.greeting.layout, &self.greeting.settings));
-            let chunking = membership.chunking;
             for chunk in 0..chunking.count() {
                 self.transmits.push_back(to_server::values(chunk, &x[chunking.coordinates(chunk)]));
             }
         }
-        self.transmits.push_back(to_server::ready(DigestTree::new(&x).root()));
-        self.x = x;
+        self.transmits.push_back(to_server::ready(DigestTree::new(x).root()));
         Ok(())
     }
 
@@ -273,21 +342,23 @@ impl Voter {
     /// # Errors
     /// If no round is open, or it was reported before.
     pub fn report(&mut self, loss: f32, correct: u32, samples: u32, non_finite: u64) -> Result<(), Error> {
-        if self.overtaken() {
+        if self.overtaken() || self.ballot.reopened && self.ballot.report.is_some() {
             return Ok(());
         }
-        if !self.open || self.reported {
+        if !self.ballot.open || self.ballot.report.is_some() {
             return Err(Error::Misuse("a report belongs to an open round, once".into()));
         }
-        self.reported = true;
-        self.transmits.push_back(to_server::report(self.round, loss, correct, samples, non_finite));
+        let frame = to_server::report(self.round(), loss, correct, samples, non_finite);
+        self.ballot.report = Some(frame.clone());
+        self.transmit(frame);
         Ok(())
     }
 
     /// Casts whole chunks of the ballot, from word `first_word` of the model on.
     ///
     /// A ballot belongs to the round of the last [`Step::Open`] that was polled. If that round was committed in
-    /// the meantime, the ballot is late and dropped: it must not count in the round after.
+    /// the meantime, the ballot is late and dropped: it must not count in the round after. While there is no
+    /// connection the ballot is kept for the next one.
     ///
     /// # Errors
     /// If no round is open, the planes differ in length, the range does not start and end at chunks, or a chunk
@@ -303,11 +374,16 @@ impl Voter {
         }
         let coordinates = words.start * 64..(words.end * 64).min(dimension);
         let chunking = self.member()?.chunking;
+        let signed = self.greeting.key.is_some() && self.member()?.terms.signed;
         for chunk in self.claim(AggregateKind::Vote, coordinates)? {
             let range = chunking.words(chunk);
             let range = range.start - words.start..range.end - words.start;
-            let frame = to_server::ballot(self.round, chunk, &signs[range.clone()], &abstain[range]);
-            self.transmits.push_back(frame);
+            let (signs, abstain) = (&signs[range.clone()], &abstain[range]);
+            if signed {
+                let any = abstain.iter().any(|&word| word != 0);
+                self.ballot.hashes[chunk] = chunk_hash(signs, any.then_some(abstain));
+            }
+            self.cast(chunk, to_server::ballot(self.ballot.position.round, chunk, signs, abstain));
         }
         Ok(())
     }
@@ -321,20 +397,20 @@ impl Voter {
         for chunk in self.claim(AggregateKind::Mean, first..first + gradient.len())? {
             let range = chunking.coordinates(chunk);
             let range = range.start - first..range.end - first;
-            self.transmits.push_back(to_server::gradient(self.round, chunk, &gradient[range]));
+            self.cast(chunk, to_server::gradient(self.ballot.position.round, chunk, &gradient[range]));
         }
         Ok(())
     }
 
-    /// The chunks that these coordinates are, marked as cast.
-    fn claim(&mut self, aggregate: AggregateKind, coordinates: Range<usize>) -> Result<Range<usize>, Error> {
+    /// The chunks that these coordinates are, without those that an earlier opening of the round has seen cast.
+    fn claim(&mut self, aggregate: AggregateKind, coordinates: Range<usize>) -> Result<Vec<usize>, Error> {
         if self.overtaken() {
-            return Ok(0..0);
+            return Ok(Vec::new());
         }
-        let (open, round) = (self.open, self.round);
         let member = self.member()?;
         let chunking = member.chunking;
-        if !open || member.terms.aggregate != aggregate {
+        if !self.ballot.open || member.terms.aggregate != aggregate {
+            let round = self.round();
             return Err(Error::Misuse(format!("round {round} does not take a ballot of {aggregate:?} now")));
         }
         let length = chunking.coordinates(0).len().max(1);
@@ -344,18 +420,50 @@ impl Voter {
         if !aligned || coordinates.end > chunking.dimension() {
             return Err(Error::Misuse(format!("coordinates {coordinates:?} are not whole chunks")));
         }
-        for chunk in chunks.clone() {
-            if std::mem::replace(&mut self.submitted[chunk], true) {
-                return Err(Error::Misuse(format!("chunk {chunk} was cast in this round before")));
+        let (cast, new): (Vec<_>, Vec<_>) = chunks.partition(|&chunk| self.ballot.chunks[chunk].is_some());
+        match cast.first() {
+            Some(chunk) if !self.ballot.reopened => {
+                Err(Error::Misuse(format!("chunk {chunk} was cast in this round before")))
             }
+            _ => Ok(new),
         }
-        Ok(chunks)
     }
 
-    /// Whether the caller has yet to learn that the round it votes in is over.
+    fn cast(&mut self, chunk: usize, frame: Bytes) {
+        self.ballot.chunks[chunk] = Some(frame.clone());
+        self.transmit(frame);
+        if self.ballot.is_whole() {
+            self.seal();
+        }
+    }
+
+    /// Signs the whole ballot, if this worker signs.
+    fn seal(&mut self) {
+        let (Some(member), Some(key)) = (&self.membership, &self.greeting.key) else { return };
+        if !member.terms.signed || member.terms.aggregate != AggregateKind::Vote {
+            return;
+        }
+        let Position { round, incarnation, .. } = self.ballot.position;
+        let root = ballot_root(self.ballot.hashes.iter());
+        let signature = key.seal(&Sealed { run: member.terms.run, incarnation, round, root });
+        self.transmit(to_server::seal(round, &signature));
+    }
+
+    /// What is cast goes out at once, or with the next connection.
+    fn transmit(&mut self, frame: Bytes) {
+        if self.live {
+            self.transmits.push_back(frame);
+        }
+    }
+
+    /// Whether the caller has yet to learn that the round it votes in is over, or begins anew.
     fn overtaken(&self) -> bool {
-        let ends_a_round =
-            |step: &Step| matches!(step, Step::Open { .. } | Step::Committed { .. } | Step::Finished { .. });
+        let ends_a_round = |step: &Step| {
+            matches!(
+                step,
+                Step::Open { .. } | Step::Committed { .. } | Step::Replaced { .. } | Step::Finished { .. }
+            )
+        };
         self.steps.iter().any(ends_a_round)
     }
 
@@ -363,22 +471,45 @@ impl Voter {
         self.membership.as_ref().ok_or_else(|| Error::misbehaved("say welcome first", "another frame"))
     }
 
+    fn replica_mut(&mut self) -> Result<&mut Replica, Error> {
+        let early = || Error::misbehaved("decide for who has the parameters", "a verdict");
+        if self.start.is_none() || self.incoming.is_some() {
+            return Err(early());
+        }
+        self.replica.as_mut().ok_or_else(early)
+    }
+
     fn welcome(&mut self, slot: Slot, start: Start, terms: Terms) -> Result<(), Error> {
-        if self.membership.is_some() {
+        if self.start.is_some() {
             return Err(Error::misbehaved("say welcome once", "a second welcome"));
         }
         let length = terms.chunk_coordinates as usize;
         let chunking = Chunking::new(self.greeting.layout.dimension(), length)
             .ok_or_else(|| Error::malformed("chunk length", "a multiple of 64 up to 65536", length))?;
-        self.staged = Staged::new(terms.aggregate, chunking);
-        self.submitted = vec![false; chunking.count()];
-        self.membership = Some(Membership { terms, slot, start, chunking });
-        self.steps.push_back(Step::Welcomed);
+        if let Some(known) = &self.membership {
+            if known.terms != terms || known.slot != slot {
+                return Err(Error::incompatible("terms of the run", "those of before", "others"));
+            }
+        } else {
+            self.ballot.chunks = vec![None; chunking.count()];
+            self.ballot.hashes = vec![[0; 32]; chunking.count()];
+            if let Some(Carried { position, x, .. }) = self.carried.take() {
+                self.replica = Some(Replica::new(terms.aggregate, chunking, x, position));
+            }
+            self.membership = Some(Membership { terms, slot, chunking });
+            self.steps.push_back(Step::Welcomed);
+        }
+        self.start = Some(start);
+        if start != Start::Follow && !self.first.is_empty() {
+            // Asked again, on another connection.
+            self.send_first()?;
+        }
         Ok(())
     }
 
     fn take_values(&mut self, chunk: usize, values: FloatBytes<'_>) -> Result<(), Error> {
-        let chunking = self.member()?.chunking;
+        let Membership { chunking, ref terms, .. } = *self.member()?;
+        let aggregate = terms.aggregate;
         let Some(incoming) = &mut self.incoming else {
             return Err(Error::misbehaved("announce a state before sending it", "parameters"));
         };
@@ -388,116 +519,114 @@ impl Voter {
         }
         incoming.x.resize(range.end, 0.0);
         values.read(&mut incoming.x[range])?;
-        if incoming.x.len() == chunking.dimension()
-            && let Some(state) = self.incoming.take()
-        {
-            if state.round != self.round {
-                // Another round's ballot and verdict say nothing about this one.
-                self.open = false;
-            }
-            self.staged.clear();
-            self.x = state.x;
-            (self.round, self.incarnation, self.chain) = (state.round, state.incarnation, state.chain);
-            self.steps.push_back(Step::Replaced { round: self.round });
+        if incoming.x.len() < chunking.dimension() {
+            return Ok(());
         }
+        let Some(Incoming { position, x }) = self.incoming.take() else { return Ok(()) };
+        match &mut self.replica {
+            Some(replica) => replica.replace(x, position),
+            None => self.replica = Some(Replica::new(aggregate, chunking, x, position)),
+        }
+        self.first = Vec::new();
+        // Whatever the caller computes at, it is not this x; the opening that follows tells it to begin again.
+        self.told_open = false;
+        self.live = false;
+        self.steps.push_back(Step::Replaced { round: position.round });
         Ok(())
     }
 
-    fn open(&mut self, round: Round, incarnation: Incarnation, chain: ChainHash) -> Result<(), Error> {
-        self.member()?;
-        if self.x.is_empty() || self.incoming.is_some() {
+    /// The worker has come to the open round.
+    fn open(&mut self, position: Position) -> Result<(), Error> {
+        let Membership { chunking, ref terms, .. } = *self.member()?;
+        let aggregate = terms.aggregate;
+        if self.start.is_none() || self.incoming.is_some() {
             return Err(Error::misbehaved("open a round for who has the parameters", "an opening"));
         }
-        (self.round, self.incarnation, self.chain) = (round, incarnation, chain);
-        self.open_round();
+        if self.replica.is_none() && !self.first.is_empty() && position.round == Round(0) {
+            let first = std::mem::take(&mut self.first);
+            self.replica = Some(Replica::new(aggregate, chunking, first, position));
+        }
+        let replica = self.replica_mut()?;
+        let at = replica.position();
+        if (at.round, at.chain) != (position.round, position.chain) {
+            let expected = format!("round {} with chain hash {}", at.round, at.chain);
+            let got = format!("round {} with {}", position.round, position.chain);
+            return Err(Error::incompatible("opening", expected, got));
+        }
+        replica.set_incarnation(position.incarnation);
+        let again = !self.live;
+        self.live = true;
+        let same = self.ballot.open
+            && (self.ballot.position.round, self.ballot.position.chain) == (position.round, position.chain);
+        if !same {
+            self.open_round();
+            return Ok(());
+        }
+        self.ballot.position.incarnation = position.incarnation;
+        if again {
+            let cast = self.ballot.report.iter().chain(self.ballot.chunks.iter().flatten());
+            self.transmits.extend(cast.cloned());
+            if self.ballot.is_whole() {
+                self.seal();
+            }
+        }
+        if !self.told_open && !self.ballot.is_whole() {
+            self.ballot.reopened = true;
+            self.tell_open();
+        }
         Ok(())
     }
 
     fn open_round(&mut self) {
-        self.open = true;
-        self.reported = false;
-        self.submitted.fill(false);
-        self.steps.push_back(Step::Open { round: self.round });
+        let mut chunks = std::mem::take(&mut self.ballot.chunks);
+        let hashes = std::mem::take(&mut self.ballot.hashes);
+        chunks.fill(None);
+        let position = self.position();
+        self.ballot = Ballot { position, open: true, report: None, chunks, hashes, reopened: false };
+        self.tell_open();
     }
 
-    /// The coordinates and words of a chunk on which a verdict may come now.
-    fn expect_verdict(
-        &self,
-        round: Round,
-        chunk: usize,
-        aggregate: AggregateKind,
-    ) -> Result<(Range<usize>, Range<usize>), Error> {
-        let member = self.member()?;
-        let wrong =
-            |details: String| Err(Error::misbehaved("decide each chunk of the open round once", details));
-        if member.terms.aggregate != aggregate {
-            return wrong(format!("a verdict of {aggregate:?} in a run of {:?}", member.terms.aggregate));
-        }
-        if round != self.round || chunk >= member.chunking.count() || self.staged.hashes[chunk].is_some() {
-            return wrong(format!("chunk {chunk} of round {round}, while round {} is open", self.round));
-        }
-        Ok((member.chunking.coordinates(chunk), member.chunking.words(chunk)))
+    fn tell_open(&mut self) {
+        self.told_open = true;
+        self.steps.push_back(Step::Open { round: self.round() });
     }
 
-    fn stage_verdict(&mut self, round: Round, chunk: usize, planes: PlaneBytes<'_>) -> Result<(), Error> {
-        let (coordinates, words) = self.expect_verdict(round, chunk, AggregateKind::Vote)?;
-        let signs = &mut self.staged.signs[words.clone()];
-        let hold = &mut self.staged.hold[words];
-        self.staged.any_hold |= planes.read(coordinates.len(), signs, hold)?;
-        self.staged.hashes[chunk] = Some(verdict_hash(signs, hold));
-        self.steps.push_back(Step::Decided { round, coordinates });
-        Ok(())
-    }
-
-    fn stage_update(&mut self, round: Round, chunk: usize, values: FloatBytes<'_>) -> Result<(), Error> {
-        let (coordinates, _) = self.expect_verdict(round, chunk, AggregateKind::Mean)?;
-        let update = &mut self.staged.update[coordinates.clone()];
-        values.read(update)?;
-        self.staged.hashes[chunk] = Some(update_hash(update));
-        self.steps.push_back(Step::Decided { round, coordinates });
-        Ok(())
-    }
-
-    fn commit(&mut self, link: &Link<'_>, voters: &SlotSet, chain: ChainHash) -> Result<(), Error> {
-        let member = self.member()?;
-        let (rounds, digest_every, slot) = (member.terms.rounds, member.terms.digest_every, member.slot);
-        let aggregate = member.terms.aggregate;
-        if link.round != self.round || link.incarnation != self.incarnation {
-            let details = format!("a commit of round {} while round {} is open", link.round, self.round);
-            return Err(Error::misbehaved("commit the open round", details));
-        }
-        let Some(hashes) = self.staged.hashes.iter().copied().collect::<Option<Vec<_>>>() else {
-            return Err(Error::misbehaved("commit what is decided", "a commit before the last verdict"));
-        };
-        let expected = self.chain.next(link, &hashes);
-        if expected != chain {
-            return Err(Error::incompatible("history of verdicts", expected, chain));
-        }
-        match aggregate {
-            AggregateKind::Vote => {
-                let hold = self.staged.any_hold.then_some(&self.staged.hold[..]);
-                kernels::apply(&mut self.x, &self.staged.signs, hold, link.eta, link.lambda);
-            }
-            AggregateKind::Mean => apply_dense(&mut self.x, &self.staged.update, link.eta, link.lambda),
-        }
-        self.staged.clear();
-        self.chain = chain;
+    fn commit(&mut self, link: &Link<'_>, voters: &SlotSet, chain: crate::ChainHash) -> Result<(), Error> {
+        let Membership { slot, ref terms, .. } = *self.member()?;
+        let (rounds, digest_every) = (terms.rounds, terms.digest_every);
+        self.replica_mut()?.commit(link, chain)?;
         let counted = voters.contains(slot);
         self.steps.push_back(Step::Committed {
-            round: self.round,
+            round: link.round,
             eta: link.eta,
             lambda: link.lambda,
             counted,
         });
-        self.round = self.round.next();
-        self.open = false;
-        let last = self.round.0 >= rounds;
-        if !last && digest_every > 0 && self.round.0.is_multiple_of(digest_every) {
-            self.transmits.push_back(to_server::digest(self.round, DigestTree::new(&self.x).root()));
+        self.told_open = false;
+        if self.ballot.position.round <= link.round {
+            self.ballot.open = false;
         }
-        if !last {
+        let round = self.round();
+        let last = round.0 >= rounds;
+        if self.live && !last {
+            if digest_every > 0 && round.0.is_multiple_of(digest_every) {
+                let digest = DigestTree::new(self.parameters()).root();
+                self.transmits.push_back(to_server::digest(round, digest));
+            }
             self.open_round();
         }
+        Ok(())
+    }
+
+    fn finish(&mut self, reason: String) -> Result<(), Error> {
+        self.member()?;
+        self.ballot.open = false;
+        self.live = false;
+        self.finished = true;
+        let round = self.round();
+        self.transmits.push_back(to_server::digest(round, DigestTree::new(self.parameters()).root()));
+        self.transmits.push_back(to_server::bye("the run is over"));
+        self.steps.push_back(Step::Finished { round, reason });
         Ok(())
     }
 }

@@ -8,7 +8,8 @@ use signvote_kernels::{self as kernels, Agreement, Ballot, Coin, Tie, words};
 use super::Config;
 use crate::chain::{coin_key, update_hash, verdict_hash};
 use crate::dense::{DenseState, accumulate, apply_dense};
-use crate::wire::{FloatBytes, PlaneBytes, to_worker};
+use crate::seal::{ballot_root, chunk_hash};
+use crate::wire::{FloatBytes, PlaneBytes, to_server, to_worker};
 use crate::{AggregateKind, Chunking, Error, Round, Slot, SlotSet, TiePolicy};
 
 /// One chunk of one worker's ballot, still in the bytes of its frame.
@@ -49,6 +50,8 @@ struct Vote {
     tie: TiePolicy,
     min_voters: u32,
     seed: u64,
+    /// Hashes of the chunks at hand, by place, for signatures; empty without them.
+    hashes: Vec<Vec<[u8; 32]>>,
 }
 
 #[derive(Debug)]
@@ -96,6 +99,11 @@ impl Ballots {
                     tie: config.tie,
                     min_voters: config.min_voters,
                     seed: config.terms.seed,
+                    hashes: if config.terms.signed {
+                        vec![vec![[0; 32]; chunking.count()]; workers]
+                    } else {
+                        Vec::new()
+                    },
                 })
             }
             AggregateKind::Mean => Kind::Mean(Mean {
@@ -117,6 +125,9 @@ impl Ballots {
                 let words = self.chunking.words(chunk);
                 let (signs, second) = (&mut planes.signs[words.clone()], &mut planes.second[words]);
                 planes.any[chunk] = bytes.read(coordinates.len(), signs, second)?;
+                if let Some(hashes) = vote.hashes.get_mut(slot.index()) {
+                    hashes[chunk] = chunk_hash(signs, planes.any[chunk].then_some(second));
+                }
                 Ok(())
             }
             (Kind::Mean(mean), Piece::Floats(bytes)) => {
@@ -136,6 +147,28 @@ impl Ballots {
                 vote.decide(round, chunk, self.chunking.words(chunk), coordinates.len(), voters)
             }
             Kind::Mean(mean) => mean.decide(round, chunk, coordinates, voters),
+        }
+    }
+
+    /// Root of a place's ballot, all of whose chunks are at hand.
+    pub(super) fn root(&self, slot: Slot) -> [u8; 32] {
+        match &self.kind {
+            Kind::Vote(vote) => ballot_root(vote.hashes.get(slot.index()).into_iter().flatten()),
+            Kind::Mean(_) => [0; 32],
+        }
+    }
+
+    /// A piece that is at hand, as the frame that it came in.
+    pub(super) fn frame(&self, round: Round, chunk: usize, slot: Slot) -> Bytes {
+        match &self.kind {
+            Kind::Vote(vote) => {
+                let (planes, words) = (&vote.places[slot.index()], self.chunking.words(chunk));
+                to_server::ballot(round, chunk, &planes.signs[words.clone()], &planes.second[words])
+            }
+            Kind::Mean(mean) => {
+                let coordinates = self.chunking.coordinates(chunk);
+                to_server::gradient(round, chunk, &mean.places[slot.index()][coordinates])
+            }
         }
     }
 

@@ -2,20 +2,34 @@
 
 use std::time::Duration;
 
-use super::{Output, Phase, Server};
-use crate::wire::{FloatBytes, Start, to_server, to_worker};
+use super::ring::CatchUp;
+use super::{Origin, Output, Phase, Server};
+use crate::decision::{self, Admission, NoPlace, Place};
+use crate::wire::{FloatBytes, Later, Start, to_worker};
 use crate::{
-    Chunking, Digest, DigestTree, Error, Event, Layout, PeerId, Round, RunId, Settings, Slot, WorkerRecord,
-    decision,
+    Chunking, Digest, DigestTree, Error, Event, Identity, Layout, PeerId, Position, Round, RunId, Settings,
+    Slot, WorkerRecord,
 };
 
 /// One connection.
 #[derive(Debug)]
 pub(super) struct Peer {
     pub(super) name: String,
+    pub(super) origin: Origin,
+    /// Whether it takes its frames too slowly to be sent the next round as it happens.
+    pub(super) congested: bool,
+    /// What is told of its joining, until it has joined.
+    pub(super) joins: Option<String>,
     pub(super) state: PeerState,
     /// When it is put out unless it has come further by then; `None` while it waits for others, or votes.
     pub(super) until: Option<Duration>,
+}
+
+impl Peer {
+    pub(super) fn new(origin: Origin, until: Option<Duration>) -> Self {
+        let state = PeerState::Greeting;
+        Self { name: String::new(), origin, congested: false, joins: None, state, until }
+    }
 }
 
 /// How far a connection has come.
@@ -29,8 +43,8 @@ pub(super) enum PeerState {
     Offering { slot: Slot, layout: [u8; 32], dimension: u64, offer: Option<(Layout, Settings, Vec<f32>)> },
     /// It is making its own first parameters.
     Comparing { slot: Slot },
-    /// It may vote.
-    Active { slot: Slot },
+    /// It may vote, once it is no longer behind.
+    Active { slot: Slot, behind: Option<CatchUp> },
 }
 
 impl PeerState {
@@ -40,7 +54,7 @@ impl PeerState {
             Self::Waiting { slot, .. }
             | Self::Offering { slot, .. }
             | Self::Comparing { slot }
-            | Self::Active { slot } => Some(slot),
+            | Self::Active { slot, .. } => Some(slot),
         }
     }
 
@@ -53,6 +67,12 @@ impl PeerState {
 #[derive(Debug, Default)]
 pub(super) struct Member {
     pub(super) name: String,
+    /// Whose place it is.
+    pub(super) identity: Option<Identity>,
+    /// Deadlines that it missed.
+    pub(super) missed: u32,
+    /// While it is not waited for: rounds in a row in which it voted in time all the same.
+    pub(super) probation: Option<u64>,
     pub(super) agree: u64,
     pub(super) disagree: u64,
     pub(super) rounds: u64,
@@ -90,20 +110,29 @@ pub(super) struct Hello {
     pub(super) dimension: u64,
     pub(super) wanted: Option<u16>,
     pub(super) name: String,
+    pub(super) position: Option<Position>,
 }
 
 impl Server {
     /// Everyone who may vote, with its place, by connection.
     pub(super) fn active(&self) -> impl Iterator<Item = (PeerId, Slot)> + '_ {
         self.peers.iter().filter_map(|(&peer, it)| match it.state {
-            PeerState::Active { slot } => Some((peer, slot)),
+            PeerState::Active { slot, .. } => Some((peer, slot)),
+            _ => None,
+        })
+    }
+
+    /// Everyone who may vote and keeps up.
+    pub(super) fn live(&self) -> impl Iterator<Item = (PeerId, Slot)> + '_ {
+        self.peers.iter().filter_map(|(&peer, it)| match it.state {
+            PeerState::Active { slot, behind: None } => Some((peer, slot)),
             _ => None,
         })
     }
 
     pub(super) fn active_slot(&self, peer: PeerId) -> Result<Slot, Error> {
         match self.peers.get(&peer).map(|peer| &peer.state) {
-            Some(&PeerState::Active { slot }) => Ok(slot),
+            Some(&PeerState::Active { slot, .. }) => Ok(slot),
             _ => Err(Error::misbehaved("join before voting", "it has not joined yet")),
         }
     }
@@ -115,13 +144,21 @@ impl Server {
         if let Some(peer) = self.peers.get_mut(&peer) {
             peer.name = printable(&hello.name);
         }
-        let slot = match self.place_for(&hello) {
+        let slot = match self.place_for(peer, &hello) {
             Ok(slot) => slot,
-            Err(reason) => {
-                self.put_out(now, peer, &reason);
+            Err(NoPlace { reason, later }) => {
+                self.put_out(now, peer, later, &reason);
                 return Ok(());
             }
         };
+        self.bind(peer, slot);
+        // A worker that has seen anything committed, or has anything to be told, only has to listen.
+        if self.model.is_some() && (hello.position.is_some() || self.phase == Phase::Running) {
+            self.send(peer, to_worker::welcome(slot, Start::Follow, &self.config.terms));
+            let (behind, reason) = self.way_back(hello.position);
+            self.activate(now, peer, slot, behind, reason);
+            return Ok(());
+        }
         let state = if self.model.is_some() {
             self.send(peer, to_worker::welcome(slot, Start::Compare, &self.config.terms));
             PeerState::Comparing { slot }
@@ -135,28 +172,85 @@ impl Server {
         Ok(())
     }
 
-    /// The place for a newcomer, or the reason why there is none.
-    fn place_for(&self, hello: &Hello) -> Result<Slot, String> {
+    /// Somebody asks how the run stands.
+    pub(super) fn ask(&mut self, peer: PeerId) -> Result<(), Error> {
+        if !matches!(self.state(peer)?, PeerState::Greeting) {
+            return Err(Error::misbehaved("ask instead of greeting", "a question from a worker"));
+        }
+        self.peers.remove(&peer);
+        self.outputs.push_back(Output::Status { peer });
+        self.outputs.push_back(Output::Close { peer });
+        Ok(())
+    }
+
+    /// The place for a newcomer, or the reason why there is none. Puts out a connection that it replaces.
+    fn place_for(&mut self, peer: PeerId, hello: &Hello) -> Result<Slot, NoPlace> {
+        let never = |reason| Err(NoPlace { reason, later: Later::Never });
         if let Some(run) = hello.run.filter(|&run| run != self.config.terms.run) {
-            return Err(format!("this is run {}, the worker wants run {run}", self.config.terms.run));
+            return never(format!("this is run {}, the worker wants run {run}", self.config.terms.run));
         }
         if matches!(self.phase, Phase::Finishing(_) | Phase::Done) {
-            return Err(format!("the run is over: {}", self.finish_reason));
+            return never(format!("the run is over: {}", self.finish_reason));
         }
         let dimension = hello.dimension;
         match &self.model {
-            Some(model) if model.layout_digest != hello.layout => return Err(self.other_model(dimension)),
+            Some(model) if model.layout_digest != hello.layout => return never(self.other_model(dimension)),
             None if dimension == 0 || dimension > self.config.max_dimension as u64 => {
                 let most = self.config.max_dimension;
-                return Err(format!(
+                return never(format!(
                     "a model here has 1 to {most} coordinates, the worker's has {dimension}"
                 ));
             }
             _ => {}
         }
-        let mut taken = vec![false; self.members.len()];
-        self.peers.values().filter_map(|peer| peer.state.slot()).for_each(|slot| taken[slot.index()] = true);
-        decision::admit(&taken, hello.wanted).map(Slot::from_index)
+        let identity = self.peers.get(&peer).and_then(|peer| peer.origin.identity.as_ref());
+        let mut places: Vec<_> = self
+            .members
+            .iter()
+            .enumerate()
+            .map(|(index, member)| Place {
+                taken: false,
+                owner: member.identity.as_ref().map(|identity| identity.name.as_str()),
+                voted: self.open.chunks.iter().any(|chunk| chunk.voted.contains(Slot::from_index(index))),
+            })
+            .collect();
+        self.peers
+            .values()
+            .filter_map(|peer| peer.state.slot())
+            .for_each(|slot| places[slot.index()].taken = true);
+        let name = identity.map(|identity| identity.name.as_str());
+        match decision::admit(&places, name, hello.wanted, self.config.second)? {
+            Admission::Take(index) => Ok(Slot::from_index(index)),
+            Admission::Replace(index) => {
+                let slot = Slot::from_index(index);
+                let first = self.peers.iter().find(|(_, peer)| peer.state.slot() == Some(slot));
+                if let Some((&first, _)) = first {
+                    self.replace(first);
+                }
+                Ok(slot)
+            }
+        }
+    }
+
+    /// Ends a connection whose identity has come back on another one. Nobody hears that it left: it did not, and
+    /// what it has voted stands.
+    fn replace(&mut self, first: PeerId) {
+        let reason = "another connection of the same identity has replaced this one";
+        self.send(first, to_worker::refused(Later::Never, reason));
+        self.outputs.push_back(Output::Close { peer: first });
+        self.peers.remove(&first);
+    }
+
+    /// Makes the place that of the peer's identity, if it has one.
+    fn bind(&mut self, peer: PeerId, slot: Slot) {
+        let Some(identity) = self.peers.get(&peer).and_then(|peer| peer.origin.identity.clone()) else {
+            return;
+        };
+        let member = &mut self.members[slot.index()];
+        if member.identity.as_ref() != Some(&identity) {
+            member.identity = Some(identity.clone());
+            self.outputs.push_back(Output::Bound { slot, identity });
+        }
     }
 
     fn other_model(&self, dimension: u64) -> String {
@@ -223,20 +317,16 @@ impl Server {
                     return Err(Error::misbehaved("bring the parameters of the digest", "others"));
                 }
                 self.adopt(layout, x, settings)?;
-                self.activate(now, peer, slot, "it brought the first parameters");
+                self.activate(now, peer, slot, None, "it brought the first parameters".into());
                 self.welcome_waiting(now);
                 return Ok(());
             }
             _ => return Err(Error::misbehaved("be ready once, when welcomed", "ready")),
         };
         let same = self.phase == Phase::Gathering && self.digests.back() == Some(&(Round(0), digest));
-        if same {
-            self.activate(now, peer, slot, "its first parameters equal the server's");
-        } else {
-            self.send_state(peer);
-            let reason = format!("it took the server's state at round {}", self.round);
-            self.activate(now, peer, slot, &reason);
-        }
+        let (behind, reason) =
+            if same { (None, "its first parameters equal the server's".into()) } else { self.way_back(None) };
+        self.activate(now, peer, slot, behind, reason);
         Ok(())
     }
 
@@ -257,56 +347,75 @@ impl Server {
                 self.set_state(now, peer, PeerState::Comparing { slot });
             } else {
                 let reason = self.other_model(dimension);
-                self.put_out(now, peer, &reason);
+                self.put_out(now, peer, Later::Never, &reason);
             }
         }
     }
 
-    fn activate(&mut self, now: Duration, peer: PeerId, slot: Slot, reason: &str) {
-        self.set_state(now, peer, PeerState::Active { slot });
+    /// Gives a peer its place. If it is behind, it may vote once it has been brought up.
+    fn activate(&mut self, now: Duration, peer: PeerId, slot: Slot, behind: Option<CatchUp>, reason: String) {
+        self.set_state(now, peer, PeerState::Active { slot, behind });
         let name = self.peers.get(&peer).map(|peer| peer.name.clone()).unwrap_or_default();
-        self.members[slot.index()].name.clone_from(&name);
-        self.members[slot.index()].final_digest = None;
-        self.members[slot.index()].resent = None;
-        self.event(Event::Joined { slot, name, round: self.round, reason: reason.to_owned() });
+        if let Some(peer) = self.peers.get_mut(&peer) {
+            peer.joins = Some(reason);
+        }
+        let member = &mut self.members[slot.index()];
+        member.name = name;
+        member.final_digest = None;
+        member.resent = None;
+        self.open.newcomers.insert(slot);
+        if let Some(report) = self.open.reports.get_mut(slot.index()) {
+            *report = None;
+        }
+        if self.is_behind(peer) {
+            self.feed(now, peer);
+        } else {
+            self.arrive(now, peer, slot);
+        }
+    }
+
+    /// A peer is where the server is.
+    pub(super) fn arrive(&mut self, now: Duration, peer: PeerId, slot: Slot) {
+        let joins = self.peers.get_mut(&peer).and_then(|peer| Some((peer.name.clone(), peer.joins.take()?)));
+        if let Some((name, reason)) = joins {
+            self.event(Event::Joined { slot, name, round: self.at.round, reason });
+        }
         match self.phase {
             Phase::Running => {
-                self.open.newcomers.insert(slot);
-                self.open.reports[slot.index()] = None;
-                self.send(peer, to_worker::open(self.round, self.incarnation, self.chain));
+                self.send(peer, to_worker::open(self.at));
             }
-            Phase::Gathering if self.present() == self.members.len() => self.start(now),
+            Phase::Gathering if self.live().count() == self.members.len() => self.start(now),
             _ => {}
         }
     }
 
-    /// Sends x at the start of the open round, and what the round has decided so far.
-    pub(super) fn send_state(&mut self, peer: PeerId) {
-        let Some(model) = &self.model else { return };
-        let mut frames = vec![to_worker::state(self.round, self.incarnation, self.chain)];
-        for chunk in 0..model.chunking.count() {
-            frames.push(to_server::values(chunk, &model.x[model.chunking.coordinates(chunk)]));
-        }
-        frames.extend(self.open.chunks.iter().filter_map(|chunk| chunk.decided.clone()));
-        for frame in frames {
-            self.send(peer, frame);
-        }
-    }
-
     /// Tells a peer why it has to go, and forgets it.
-    pub(super) fn put_out(&mut self, now: Duration, peer: PeerId, reason: &str) {
-        self.send(peer, to_worker::refused(reason));
+    pub(super) fn put_out(&mut self, now: Duration, peer: PeerId, later: Later, reason: &str) {
+        self.send(peer, to_worker::refused(later, reason));
         self.outputs.push_back(Output::Close { peer });
         self.part(now, peer, reason);
     }
 
+    /// Puts out a peer that has broken a rule, and remembers that of where it comes from.
+    pub(super) fn offend(&mut self, now: Duration, peer: PeerId, reason: &str) {
+        let Some(origin) = self.peers.get(&peer).map(|peer| peer.origin.key()) else { return };
+        self.put_out(now, peer, Later::Again, reason);
+        if let Some(kept_out) = self.origins.offend(now, &origin, self.config.patience) {
+            let reason = reason.to_owned();
+            self.event(Event::KeptOut { origin, seconds: kept_out.as_secs_f64(), reason });
+        }
+    }
+
     /// Forgets a peer. Its place is free again, and nobody waits for its vote any more.
     pub(super) fn part(&mut self, now: Duration, peer: PeerId, reason: &str) {
-        let Some(Peer { name, state, .. }) = self.peers.remove(&peer) else { return };
+        let Some(Peer { name, state, joins, .. }) = self.peers.remove(&peer) else { return };
         let reason = reason.to_owned();
         match state {
-            PeerState::Active { slot } => {
-                self.event(Event::Left { slot, name, round: self.round, reason });
+            PeerState::Active { slot, .. } => {
+                self.event(match joins {
+                    None => Event::Left { slot, name, round: self.at.round, reason },
+                    Some(_) => Event::Refused { name, reason },
+                });
                 match self.phase {
                     Phase::Running => {
                         self.open.expected.remove(slot);
@@ -337,7 +446,7 @@ impl Server {
         }
     }
 
-    fn state(&self, peer: PeerId) -> Result<&PeerState, Error> {
+    pub(super) fn state(&self, peer: PeerId) -> Result<&PeerState, Error> {
         self.peers.get(&peer).map(|peer| &peer.state).ok_or_else(gone)
     }
 
@@ -345,8 +454,13 @@ impl Server {
         self.peers.get_mut(&peer).map(|peer| &mut peer.state).ok_or_else(gone)
     }
 
-    fn set_state(&mut self, now: Duration, peer: PeerId, state: PeerState) {
-        let moving = matches!(state, PeerState::Offering { .. } | PeerState::Comparing { .. });
+    pub(super) fn set_state(&mut self, now: Duration, peer: PeerId, state: PeerState) {
+        let moving = matches!(
+            state,
+            PeerState::Offering { .. }
+                | PeerState::Comparing { .. }
+                | PeerState::Active { behind: Some(_), .. }
+        );
         let until = moving.then(|| now.saturating_add(self.config.joining_timeout));
         if let Some(peer) = self.peers.get_mut(&peer) {
             peer.state = state;

@@ -3,25 +3,43 @@
 //! Feed it with [`Server::connected`], [`Server::handle`], [`Server::disconnected`] and
 //! [`Server::handle_timeout`]; after each call take [`Server::poll`] until it is empty, and ask
 //! [`Server::next_timeout`] when to call `handle_timeout`. Time is a `Duration` since any fixed start.
+//!
+//! Queues are the shell's: it tells [`Server::drained`] when all that was sent to a peer is on its way, and
+//! [`Server::congested`] when too much waits. Who is behind is then fed in pieces, from the ring of recent verdicts
+//! or with a snapshot, while the others go on.
 
 mod ballots;
+mod catch_up;
 mod members;
+mod origins;
+mod resume;
+mod ring;
 mod rounds;
+mod status;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use bytes::Bytes;
 
+use std::sync::Arc;
+
 use crate::chain::ChainHash;
-use crate::wire::{self, ToServer};
+use crate::decision::{DeadlineRule, SecondConnection};
+use crate::wire::{self, Later, ToServer, to_worker};
 use crate::{
-    AggregateKind, Chunking, Digest, DigestTree, Error, Event, Incarnation, Layout, Optimizer, PeerId, Round,
-    Schedule, Settings, Slot, Terms, TiePolicy, WorkerRecord,
+    AggregateKind, Charter, Chunking, Digest, DigestTree, Error, Event, Identity, Layout, Optimizer, PeerId,
+    Position, Record, Round, Schedule, Settings, Slot, Terms, TiePolicy, WorkerRecord,
 };
 use ballots::Ballots;
 use members::{Member, Peer, PeerState};
+use origins::Origins;
+use ring::{Ring, Shared};
 use rounds::OpenRound;
+
+pub use origins::Patience;
+pub use resume::Saved;
+pub use status::{Status, WorkerState, WorkerStatus};
 
 /// Everything that a server is told.
 #[derive(Clone, Debug)]
@@ -36,8 +54,8 @@ pub struct Config {
     pub optimizer: Optimizer,
     /// Fewest ballots that decide a chunk.
     pub quorum: usize,
-    /// How long a round waits for those who are missing once the quorum is met; `None`: as long as they are connected.
-    pub deadline: Option<Duration>,
+    /// How long a round waits for those who are missing once the quorum is met.
+    pub deadline: DeadlineRule,
     /// η of every round.
     pub schedule: Schedule,
     /// λ.
@@ -52,6 +70,35 @@ pub struct Config {
     pub farewell_timeout: Duration,
     /// Layout, parameters and settings to start from; `None`: the first worker's.
     pub initial: Option<(Layout, Vec<f32>, Settings)>,
+    /// What becomes of a second connection of one identity.
+    pub second: SecondConnection,
+    /// When peers that break rules are kept out.
+    pub patience: Patience,
+    /// Bytes of recent verdicts that are held for workers that were away; the newest round is held in any case.
+    pub ring_bytes: usize,
+    /// Whether records carry the ballots.
+    pub record_ballots: bool,
+    /// How long the first round after a resume waits for those who voted in the last one before it.
+    pub return_grace: Duration,
+}
+
+/// Where a connection comes from.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Origin {
+    /// Its address, without the port.
+    pub address: String,
+    /// Who it is, if it has proved that.
+    pub identity: Option<Identity>,
+}
+
+impl Origin {
+    /// What offences are counted under: the identity, or the address where there is none.
+    fn key(&self) -> String {
+        match &self.identity {
+            Some(identity) => format!("identity {}", identity.name),
+            None => format!("address {}", self.address),
+        }
+    }
 }
 
 /// What the shell has to do.
@@ -72,6 +119,20 @@ pub enum Output {
     },
     /// Something to record.
     Event(Event),
+    /// A round was decided. Under a durable log nothing behind this may be sent before it is on disk.
+    Record(Arc<Record>),
+    /// An identity was bound to a place.
+    Bound {
+        /// The place.
+        slot: Slot,
+        /// Whose it is from now on.
+        identity: Identity,
+    },
+    /// A peer asks how the run stands: send it [`Server::status`] as a [`wire::status`] frame, then close.
+    Status {
+        /// Who.
+        peer: PeerId,
+    },
     /// The run is over and nobody is left to serve.
     Done,
 }
@@ -104,12 +165,18 @@ pub struct Server {
     config: Config,
     phase: Phase,
     model: Option<Model>,
-    round: Round,
-    incarnation: Incarnation,
-    chain: ChainHash,
+    at: Position,
     peers: BTreeMap<PeerId, Peer>,
     members: Vec<Member>,
     open: OpenRound,
+    ring: Ring,
+    shared: Shared,
+    origins: Origins,
+    /// From opening to the Q-th ballot, in recent rounds.
+    arrivals: VecDeque<Duration>,
+    /// Set once the server is to go after the open round: until when it waits for that, and why it goes.
+    pausing: Option<(Duration, String)>,
+    last_reason: String,
     /// Digests of x after recent rounds, newest last: workers may be a little behind.
     digests: VecDeque<(Round, Digest)>,
     finish_reason: String,
@@ -147,12 +214,16 @@ impl Server {
         let mut server = Self {
             phase: Phase::Gathering,
             model: None,
-            round: Round(0),
-            incarnation: Incarnation(0),
-            chain: ChainHash::default(),
+            at: Position::default(),
             peers: BTreeMap::new(),
             members: (0..workers).map(|_| Member::default()).collect(),
             open: OpenRound::default(),
+            ring: Ring::new(config.ring_bytes),
+            shared: Shared::default(),
+            origins: Origins::default(),
+            arrivals: VecDeque::new(),
+            pausing: None,
+            last_reason: String::new(),
             digests: VecDeque::new(),
             finish_reason: String::new(),
             outputs: VecDeque::new(),
@@ -165,9 +236,18 @@ impl Server {
     }
 
     /// A peer has connected.
-    pub fn connected(&mut self, now: Duration, peer: PeerId) {
+    pub fn connected(&mut self, now: Duration, peer: PeerId, origin: Origin) {
         let until = Some(now.saturating_add(self.config.greeting_timeout));
-        self.peers.insert(peer, Peer { name: String::new(), state: PeerState::Greeting, until });
+        let kept_out = self.origins.kept_out(now, &origin.key());
+        self.peers.insert(peer, Peer::new(origin, until));
+        if let Some(left) = kept_out {
+            // Without an event: whoever hammers at the door must not fill the log.
+            self.origins.turned_away += 1;
+            self.peers.remove(&peer);
+            let reason = format!("kept out for {} s more, for breaking rules", left.as_secs() + 1);
+            self.send(peer, to_worker::refused(Later::Again, &reason));
+            self.outputs.push_back(Output::Close { peer });
+        }
     }
 
     /// A peer's connection has ended; `reason` is what the shell knows about it.
@@ -178,7 +258,14 @@ impl Server {
     /// A peer has broken a rule of the shell, such as the length of a frame: it is told why, and put out.
     pub fn refuse(&mut self, now: Duration, peer: PeerId, reason: &str) {
         if self.peers.contains_key(&peer) {
-            self.put_out(now, peer, reason);
+            self.offend(now, peer, reason);
+        }
+    }
+
+    /// A peer may no longer take part, through no fault of its connection: its certificate was revoked, say.
+    pub fn expel(&mut self, now: Duration, peer: PeerId, reason: &str) {
+        if self.peers.contains_key(&peer) {
+            self.put_out(now, peer, Later::Never, reason);
         }
     }
 
@@ -189,9 +276,35 @@ impl Server {
             return;
         }
         let received = ToServer::decode(frame).and_then(|message| self.receive(now, peer, message));
-        if let Err(error) = received {
-            self.put_out(now, peer, &error.to_string());
+        match received {
+            Ok(()) => {}
+            // Sound, but of another version: that is no offence.
+            Err(error @ Error::Incompatible { .. }) => {
+                self.put_out(now, peer, Later::Never, &error.to_string());
+            }
+            Err(error) => self.offend(now, peer, &error.to_string()),
         }
+    }
+
+    /// All that was sent to this peer is on its way.
+    pub fn drained(&mut self, now: Duration, peer: PeerId) {
+        self.feed(now, peer);
+    }
+
+    /// More waits for this peer than should. It gets the verdict of the open round, and what comes then when its
+    /// queue has drained.
+    pub fn congested(&mut self, peer: PeerId) {
+        if let Some(peer) = self.peers.get_mut(&peer) {
+            peer.congested = true;
+        }
+    }
+
+    /// Whether [`Self::drained`] has anything to give to this peer.
+    pub fn is_behind(&self, peer: PeerId) -> bool {
+        matches!(
+            self.peers.get(&peer).map(|peer| &peer.state),
+            Some(PeerState::Active { behind: Some(_), .. })
+        )
     }
 
     /// The time of [`Self::next_timeout`] has come.
@@ -204,16 +317,27 @@ impl Server {
             .map(|(&id, peer)| (id, peer.state.slot()))
             .collect();
         for (peer, slot) in mute {
-            let reason = match slot {
-                None => format!("it did not say within {:?} who it is", self.config.greeting_timeout),
-                Some(_) => format!("its parameters did not come on for {:?}", self.config.joining_timeout),
-            };
-            self.put_out(now, peer, &reason);
+            if slot.is_none() {
+                let reason = format!("it did not say within {:?} who it is", self.config.greeting_timeout);
+                self.offend(now, peer, &reason);
+            } else {
+                let reason = format!("its parameters did not come on for {:?}", self.config.joining_timeout);
+                self.put_out(now, peer, Later::Again, &reason);
+            }
         }
         if self.open.deadline.is_some_and(|deadline| deadline <= now) {
             self.open.deadline = None;
             self.open.deadline_passed = true;
             self.close_chunks(now);
+        }
+        if self.open.grace.is_some_and(|grace| grace <= now) {
+            self.end_grace(now);
+        }
+        if self.open.seal_by.is_some_and(|seal_by| seal_by <= now) {
+            self.put_out_unsealed(now);
+        }
+        if let Some((_, reason)) = self.pausing.take_if(|(until, _)| *until <= now) {
+            self.go(&reason);
         }
         if matches!(self.phase, Phase::Finishing(until) if until <= now) {
             self.done();
@@ -227,7 +351,9 @@ impl Server {
             Phase::Finishing(until) => Some(until),
             _ => None,
         };
-        joining.chain(self.open.deadline).chain(farewell).min()
+        let pausing = self.pausing.as_ref().map(|&(until, _)| until);
+        let open = [self.open.deadline, self.open.grace, self.open.seal_by];
+        joining.chain(open.into_iter().flatten()).chain(farewell).chain(pausing).min()
     }
 
     /// The next thing to do.
@@ -241,6 +367,25 @@ impl Server {
             return;
         }
         self.finish(now, reason);
+    }
+
+    /// Ends this server but not the run: the open round is finished, unless that takes longer than `patience`;
+    /// then everyone is told to come back.
+    pub fn pause(&mut self, now: Duration, reason: &str, patience: Duration) {
+        match self.phase {
+            Phase::Running if self.present() > 0 && self.pausing.is_none() => {
+                self.pausing = Some((now.saturating_add(patience), reason.to_owned()));
+            }
+            Phase::Gathering | Phase::Running => self.go(reason),
+            Phase::Finishing(_) | Phase::Done => {}
+        }
+    }
+
+    /// Ends this server at once, and takes back what it wanted to send: what is not sent has not happened, for
+    /// the workers. For who could not keep a record that has to be kept.
+    pub fn abandon(&mut self, reason: &str) {
+        self.outputs.retain(|output| !matches!(output, Output::Send { .. } | Output::Record(_)));
+        self.go(reason);
     }
 
     /// Longest frame that this peer may send, without its length.
@@ -258,7 +403,25 @@ impl Server {
 
     /// The open round, which is also the number of rounds committed.
     pub fn round(&self) -> Round {
-        self.round
+        self.at.round
+    }
+
+    /// What has been committed.
+    pub fn position(&self) -> Position {
+        self.at
+    }
+
+    /// What does not change in this run, once the model is known.
+    pub fn charter(&self) -> Option<Charter> {
+        let model = self.model.as_ref()?;
+        Some(Charter {
+            terms: self.config.terms.clone(),
+            tie: self.config.tie,
+            min_voters: self.config.min_voters,
+            quorum: self.config.quorum as u32,
+            layout: model.layout.clone(),
+            settings: model.settings.clone(),
+        })
     }
 
     /// The place of a peer, if it has one.
@@ -282,10 +445,11 @@ impl Server {
 
     fn receive(&mut self, now: Duration, peer: PeerId, message: ToServer<'_>) -> Result<(), Error> {
         match message {
-            ToServer::Hello { run, layout, dimension, slot, name, version: _, features: _ } => {
+            ToServer::Hello { run, layout, dimension, slot, name, position, version: _, features: _ } => {
                 let wanted = (slot != 0).then_some(slot);
-                self.greet(now, peer, members::Hello { run, layout, dimension, wanted, name })
+                self.greet(now, peer, members::Hello { run, layout, dimension, wanted, name, position })
             }
+            ToServer::Ask { version: _ } => self.ask(peer),
             ToServer::Init { layout, settings } => self.take_layout(peer, layout, settings),
             ToServer::Values { chunk, values } => self.take_values(now, peer, chunk, values),
             ToServer::Ready { digest } => self.ready(now, peer, digest),
@@ -305,8 +469,12 @@ impl Server {
             }
             ToServer::Digest { round, digest } => {
                 let slot = self.active_slot(peer)?;
-                self.compare(peer, slot, round, digest);
+                self.compare(now, peer, slot, round, digest);
                 Ok(())
+            }
+            ToServer::Seal { round, signature } => {
+                let slot = self.active_slot(peer)?;
+                self.take_seal(now, slot, round, signature)
             }
             ToServer::Bye { reason } => {
                 // Before its parting may end the run: nothing follows `Output::Done`.
@@ -342,7 +510,8 @@ impl Server {
             .ok_or_else(|| Error::incompatible("model", "fewer than 2³² chunks", x.len()))?;
         let digest = DigestTree::new(&x).root();
         let layout_digest = layout.digest();
-        self.chain = ChainHash::start(self.config.terms.run, &layout_digest, &digest);
+        let chain = ChainHash::start(self.config.terms.run, &layout_digest, &digest);
+        self.at = Position { chain, ..Position::default() };
         self.digests.push_back((Round(0), digest));
         let ballots = Ballots::new(&self.config, chunking);
         self.model = Some(Model { layout, layout_digest, settings, x, chunking, ballots });
@@ -357,30 +526,31 @@ impl Server {
         self.outputs.push_back(Output::Send { peer, frame });
     }
 
-    /// Sends to everyone who may vote.
+    /// Sends to everyone who keeps up.
     fn broadcast(&mut self, frame: &Bytes) {
-        let peers: Vec<_> = self.active().map(|(peer, _)| peer).collect();
+        let peers: Vec<_> = self.live().map(|(peer, _)| peer).collect();
         for peer in peers {
             self.send(peer, frame.clone());
         }
     }
 
     fn finish(&mut self, now: Duration, reason: &str) {
-        self.open.deadline = None;
+        self.open.stop_waiting();
+        self.pausing = None;
         self.finish_reason = reason.to_owned();
         self.phase = Phase::Finishing(now.saturating_add(self.config.farewell_timeout));
-        let known = self.digests.back().is_some_and(|&(round, _)| round == self.round);
+        let known = self.digests.back().is_some_and(|&(round, _)| round == self.at.round);
         if let (false, Some(model)) = (known, &self.model) {
-            self.digests.push_back((self.round, DigestTree::new(&model.x).root()));
+            self.digests.push_back((self.at.round, DigestTree::new(&model.x).root()));
         }
         for (_, slot) in self.active().collect::<Vec<_>>() {
             self.members[slot.index()].at_the_end = true;
         }
-        self.broadcast(&wire::to_worker::finish(reason));
+        self.broadcast(&to_worker::finish(reason));
         let strangers: Vec<_> =
             self.peers.iter().filter(|(_, peer)| !peer.state.is_active()).map(|(&peer, _)| peer).collect();
         for peer in strangers {
-            self.put_out(now, peer, &format!("the run is over: {reason}"));
+            self.put_out(now, peer, Later::Never, &format!("the run is over: {reason}"));
         }
         if self.present() == 0 {
             self.done();
@@ -394,7 +564,7 @@ impl Server {
         let last = self.members.iter().filter(|member| member.at_the_end).count();
         self.phase = Phase::Done;
         let finished = Event::Finished {
-            round: self.round,
+            round: self.at.round,
             reason: self.finish_reason.clone(),
             digest: digest
                 .map_or_else(String::new, |d| d.0.iter().map(|byte| format!("{byte:02x}")).collect()),
@@ -403,11 +573,26 @@ impl Server {
             workers: self.records(),
         };
         self.event(finished);
+        self.close_all();
+    }
+
+    /// The server goes, the run does not.
+    fn go(&mut self, reason: &str) {
+        self.phase = Phase::Done;
+        self.open.stop_waiting();
+        self.pausing = None;
+        self.event(Event::Paused { round: self.at.round, reason: reason.to_owned() });
         let peers: Vec<_> = self.peers.keys().copied().collect();
         for peer in peers {
+            self.send(peer, to_worker::pause(reason));
+        }
+        self.close_all();
+    }
+
+    fn close_all(&mut self) {
+        while let Some((peer, _)) = self.peers.pop_first() {
             self.outputs.push_back(Output::Close { peer });
         }
-        self.peers.clear();
         self.outputs.push_back(Output::Done);
     }
 }

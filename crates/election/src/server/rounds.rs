@@ -1,18 +1,26 @@
 //! The open round: which ballots are in, when a chunk is decided, and the commit.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 
 use super::ballots::Piece;
-use super::{Phase, Server};
+use super::ring::Entry;
+use super::{Output, Phase, Server};
 use crate::chain::Link;
 use crate::decision::{self, Turnout};
+use crate::seal::Sealed;
 use crate::wire::to_worker;
-use crate::{Digest, DigestTree, Error, Event, PeerId, Round, Slot, SlotSet};
+use crate::{Digest, DigestTree, Error, Event, PeerId, Position, Record, Round, Signature, Slot, SlotSet};
 
 /// Digests kept for workers that are a little behind.
 const RECENT_DIGESTS: usize = 8;
+
+/// Rounds whose arrivals the deadline follows.
+const RECENT_ARRIVALS: usize = 64;
+/// How long a whole ballot may be without its signature, which is sent right behind it, once all is decided.
+const SEAL_PATIENCE: Duration = Duration::from_secs(2);
 
 /// What a worker reports of its batch.
 #[derive(Clone, Copy, Debug)]
@@ -41,10 +49,29 @@ pub(super) struct OpenRound {
     pub(super) chunks: Vec<Chunk>,
     pub(super) deadline: Option<Duration>,
     pub(super) deadline_passed: bool,
+    /// Until when those are waited for who voted before the server was started again.
+    pub(super) grace: Option<Duration>,
+    /// Until when signatures are waited for, once every chunk is decided.
+    pub(super) seal_by: Option<Duration>,
+    opened: Duration,
+    /// When whole ballots were in, since the opening.
+    arrivals: Vec<Duration>,
+    seals: Vec<(Slot, Signature)>,
     pub(super) reports: Vec<Option<Report>>,
     ties: usize,
     holds: usize,
     reason: String,
+}
+
+impl OpenRound {
+    /// Nobody is waited for any more.
+    pub(super) fn stop_waiting(&mut self) {
+        (self.deadline, self.grace, self.seal_by) = (None, None, None);
+    }
+
+    fn has_voted(&self, slot: Slot) -> bool {
+        self.chunks.iter().all(|chunk| chunk.voted.contains(slot))
+    }
 }
 
 impl Server {
@@ -54,20 +81,28 @@ impl Server {
         let dimension = model.layout.dimension();
         self.phase = Phase::Running;
         self.event(Event::Started { dimension, workers: self.present() });
-        if self.round.0 >= self.config.terms.rounds {
+        if self.at.round.0 >= self.config.terms.rounds {
             self.finish(now, "there are no rounds to run");
             return;
         }
         self.open_round(now);
-        self.broadcast(&to_worker::open(self.round, self.incarnation, self.chain));
+        self.broadcast(&to_worker::open(self.at));
     }
 
-    fn open_round(&mut self, now: Duration) {
+    /// When the open round may close without those who are missing, since its opening, and why.
+    pub(super) fn next_deadline(&self) -> (Option<Duration>, String) {
+        let arrivals: Vec<_> = self.arrivals.iter().copied().collect();
+        decision::deadline(self.config.deadline, &arrivals)
+    }
+
+    pub(super) fn open_round(&mut self, now: Duration) {
         let chunks = self.model.as_ref().map_or(0, |model| model.chunking.count());
+        let awaited = |slot: &Slot| self.members[slot.index()].probation.is_none();
         self.open = OpenRound {
-            expected: self.active().map(|(_, slot)| slot).collect(),
+            expected: self.live().map(|(_, slot)| slot).filter(awaited).collect(),
             chunks: vec![Chunk::default(); chunks],
-            deadline: self.config.deadline.map(|deadline| now.saturating_add(deadline)),
+            deadline: self.next_deadline().0.map(|deadline| now.saturating_add(deadline)),
+            opened: now,
             reports: vec![None; self.members.len()],
             ..OpenRound::default()
         };
@@ -75,13 +110,13 @@ impl Server {
 
     /// A worker may vote in the open round only; what comes for an earlier one is late and not counted.
     fn is_open(&self, slot: Slot, round: Round) -> Result<bool, Error> {
-        if self.phase == Phase::Running && round == self.round {
+        if self.phase == Phase::Running && round == self.at.round {
             return Ok(true);
         }
-        if round < self.round || matches!(self.phase, Phase::Finishing(_)) {
+        if round < self.at.round || matches!(self.phase, Phase::Finishing(_)) {
             return Ok(false);
         }
-        let details = format!("worker {slot} voted in round {round} while round {} is open", self.round);
+        let details = format!("worker {slot} voted in round {round} while round {} is open", self.at.round);
         Err(Error::misbehaved("vote in the open round", details))
     }
 
@@ -95,7 +130,8 @@ impl Server {
         if !self.is_open(slot, round)? {
             return Ok(());
         }
-        if self.open.reports[slot.index()].replace(report).is_some() {
+        let known = self.open.reports[slot.index()].replace(report).is_some();
+        if known && !self.open.newcomers.contains(slot) {
             return Err(Error::misbehaved("report once a round", format!("worker {slot}, round {round}")));
         }
         if non_finite > 0 {
@@ -133,9 +169,61 @@ impl Server {
         }
         model.ballots.take(slot, chunk, piece)?;
         self.open.chunks[chunk].voted.insert(slot);
+        if self.open.has_voted(slot) {
+            self.open.arrivals.push(now.saturating_sub(self.open.opened));
+        }
         self.close_chunk(chunk);
         self.commit_if_decided(now);
         Ok(())
+    }
+
+    /// Takes the signature under a whole ballot, if the ballot counts as a whole.
+    pub(super) fn take_seal(
+        &mut self,
+        now: Duration,
+        slot: Slot,
+        round: Round,
+        signature: Signature,
+    ) -> Result<(), Error> {
+        let open = self.is_open(slot, round)?;
+        let key = self.members[slot.index()].identity.as_ref().map(|identity| identity.key);
+        let (true, Some(model), Some(key)) = (self.config.terms.signed, &self.model, key) else {
+            return Err(Error::misbehaved("sign only in a run with identities", "a signature"));
+        };
+        if !open || !self.open.has_voted(slot) || self.open.seals.iter().any(|&(known, _)| known == slot) {
+            return Ok(());
+        }
+        let Position { round, incarnation, .. } = self.at;
+        let root = model.ballots.root(slot);
+        let verified =
+            Sealed { run: self.config.terms.run, incarnation, round, root }.verify(key, &signature);
+        match verified {
+            Ok(()) => self.open.seals.push((slot, signature)),
+            // Part of what counts may have been cast before it was started again: that is no fault, and no proof.
+            Err(_) if self.open.newcomers.contains(slot) => {}
+            Err(error) => return Err(error),
+        }
+        self.commit_if_decided(now);
+        Ok(())
+    }
+
+    /// Whose signatures the commit waits for: they have voted on every chunk, and are there.
+    fn unsealed(&self) -> Vec<(PeerId, Slot)> {
+        let sealed = |slot: Slot| self.open.seals.iter().any(|&(known, _)| known == slot);
+        let owed =
+            |slot: Slot| self.open.has_voted(slot) && !sealed(slot) && !self.open.newcomers.contains(slot);
+        let signs = self.config.terms.signed && self.config.terms.aggregate == crate::AggregateKind::Vote;
+        self.active().filter(|&(_, slot)| signs && owed(slot)).collect()
+    }
+
+    /// A worker that votes and does not sign breaks a rule.
+    pub(super) fn put_out_unsealed(&mut self, now: Duration) {
+        self.open.seal_by = None;
+        for (peer, slot) in self.unsealed() {
+            let details = format!("worker {slot} did not sign its ballot of round {}", self.at.round);
+            self.offend(now, peer, &Error::misbehaved("sign the ballot that was cast", details).to_string());
+        }
+        self.commit_if_decided(now);
     }
 
     /// Looks at every chunk again: someone left, or the deadline has passed.
@@ -164,7 +252,7 @@ impl Server {
         if !close.decide {
             return;
         }
-        let decision = model.ballots.decide(self.round, chunk, &state.voted);
+        let decision = model.ballots.decide(self.at.round, chunk, &state.voted);
         state.decided = Some(decision.frame.clone());
         state.hash = decision.hash;
         open.ties += decision.ties;
@@ -179,31 +267,36 @@ impl Server {
     }
 
     fn commit_if_decided(&mut self, now: Duration) {
-        if self.open.chunks.iter().any(|chunk| chunk.decided.is_none()) {
+        if self.phase != Phase::Running || self.open.chunks.iter().any(|chunk| chunk.decided.is_none()) {
+            return;
+        }
+        if !self.open.deadline_passed && !self.unsealed().is_empty() {
+            self.open.seal_by.get_or_insert(now.saturating_add(SEAL_PATIENCE));
             return;
         }
         let Some(model) = &mut self.model else { return };
+        let before = self.at;
         let mut voters = SlotSet::with_slots(self.members.len());
         self.open.chunks.iter().flat_map(|chunk| chunk.voted.iter()).for_each(|slot| {
             voters.insert(slot);
         });
-        let everywhere = |slot: &Slot| self.open.chunks.iter().all(|chunk| chunk.voted.contains(*slot));
-        let partial = voters.len() - voters.iter().filter(everywhere).count();
-        let (eta, lambda) = (self.config.schedule.eta(self.round), self.config.weight_decay);
-        let link = Link { round: self.round, incarnation: self.incarnation, eta, lambda, voters: &voters };
+        let (eta, lambda) = (self.config.schedule.eta(before.round), self.config.weight_decay);
+        let link =
+            Link { round: before.round, incarnation: before.incarnation, eta, lambda, voters: &voters };
         let hashes: Vec<_> = self.open.chunks.iter().map(|chunk| chunk.hash).collect();
-        self.chain = self.chain.next(&link, &hashes);
+        let chain = before.chain.next(&link, &hashes);
         model.ballots.apply(&mut model.x, eta, lambda);
-        voters.iter().for_each(|slot| self.members[slot.index()].rounds += 1);
-        for peer in self.peers.values().filter(|peer| peer.state.is_active()) {
-            if let Some(slot) = peer.state.slot() {
-                self.members[slot.index()].present += 1;
-            }
-        }
+        self.at = Position { round: before.round.next(), chain, ..before };
+        let commit = to_worker::commit(&link, chain);
+        self.keep(before, &commit);
+        self.remember_digest();
+        let partial = self.count_votes(&voters);
+        self.time_arrivals();
 
         let reports = || self.open.reports.iter().flatten();
+        self.last_reason = std::mem::take(&mut self.open.reason);
         let committed = Event::Committed {
-            round: self.round,
+            round: before.round,
             voters: voters.len(),
             partial,
             eta,
@@ -211,25 +304,92 @@ impl Server {
             accuracy: median(reports().map(|r| r.correct as f32 / r.samples.max(1) as f32).collect()),
             ties: self.open.ties,
             holds: self.open.holds,
-            reason: std::mem::take(&mut self.open.reason),
+            reason: self.last_reason.clone(),
         };
-        self.round = self.round.next();
-        let every = self.config.terms.digest_every;
-        let last = self.round.0 >= self.config.terms.rounds;
-        if last || (every > 0 && self.round.0.is_multiple_of(every)) {
-            self.digests.push_back((self.round, DigestTree::new(&model.x).root()));
+        self.broadcast(&commit);
+        self.leave_behind(now);
+        self.event(committed);
+        self.tell_who_was_late();
+        if self.at.round.0 >= self.config.terms.rounds {
+            self.finish(now, "all rounds are done");
+        } else if let Some((_, reason)) = self.pausing.take() {
+            self.go(&reason);
+        } else {
+            self.open_round(now);
+        }
+    }
+
+    /// Keeps the round for those who are behind, and has it recorded, before anyone hears of the commit.
+    fn keep(&mut self, before: Position, commit: &Bytes) {
+        let mut frames: Vec<_> = self.open.chunks.iter().filter_map(|chunk| chunk.decided.clone()).collect();
+        frames.push(commit.clone());
+        let ballots = match &self.model {
+            Some(model) if self.config.record_ballots => {
+                let voted = |chunk: usize| self.open.chunks[chunk].voted.iter();
+                let every =
+                    (0..self.open.chunks.len()).flat_map(|chunk| voted(chunk).map(move |slot| (chunk, slot)));
+                every.map(|(chunk, slot)| (slot, model.ballots.frame(before.round, chunk, slot))).collect()
+            }
+            _ => Vec::new(),
+        };
+        self.outputs.push_back(Output::Record(Arc::new(Record {
+            before,
+            after: self.at,
+            frames: frames.clone(),
+            chunk_voters: self.open.chunks.iter().map(|chunk| chunk.voted.clone()).collect(),
+            seals: std::mem::take(&mut self.open.seals),
+            ballots,
+        })));
+        self.ring.push(Entry { before, frames });
+    }
+
+    fn remember_digest(&mut self) {
+        let Some(model) = &self.model else { return };
+        let (round, every) = (self.at.round, self.config.terms.digest_every);
+        if round.0 >= self.config.terms.rounds || (every > 0 && round.0.is_multiple_of(every)) {
+            self.digests.push_back((round, DigestTree::new(&model.x).root()));
             if self.digests.len() > RECENT_DIGESTS {
                 self.digests.pop_front();
             }
         }
-        let frame = to_worker::commit(&link, self.chain);
-        self.broadcast(&frame);
-        self.event(committed);
-        self.tell_who_was_late();
-        if last {
-            self.finish(now, "all rounds are done");
-        } else {
-            self.open_round(now);
+    }
+
+    /// Counts who voted, who was there, and who is waited for from now on; gives the number of ballots that counted in
+    /// some chunks only.
+    fn count_votes(&mut self, voters: &SlotSet) -> usize {
+        for (_, slot) in self.active().collect::<Vec<_>>() {
+            self.members[slot.index()].present += 1;
+        }
+        let open = &self.open;
+        let mut partial = 0;
+        for (index, member) in self.members.iter_mut().enumerate() {
+            let slot = Slot::from_index(index);
+            let whole = open.has_voted(slot);
+            member.rounds += u64::from(voters.contains(slot));
+            partial += usize::from(voters.contains(slot) && !whole);
+            match &mut member.probation {
+                Some(_) if !whole => member.probation = Some(0),
+                Some(rounds) if *rounds + 1 >= decision::probation(member.missed) => member.probation = None,
+                Some(rounds) => *rounds += 1,
+                // Waited for in vain: the others have paid a deadline for it, and will not pay another one.
+                None if open.deadline_passed && open.expected.contains(slot) && !whole => {
+                    member.missed = member.missed.saturating_add(1);
+                    member.probation = Some(0);
+                }
+                None => {}
+            }
+        }
+        partial
+    }
+
+    /// Times the quorum's last ballot.
+    fn time_arrivals(&mut self) {
+        // In the order in which they came.
+        if let Some(&quorum) = self.open.arrivals.get(self.config.quorum.saturating_sub(1)) {
+            self.arrivals.push_back(quorum);
+            if self.arrivals.len() > RECENT_ARRIVALS {
+                self.arrivals.pop_front();
+            }
         }
     }
 
@@ -239,15 +399,15 @@ impl Server {
             if member.late_chunks > member.late_told {
                 member.late_told = member.late_chunks;
                 let late = Event::Late { slot: Slot::from_index(index), chunks: member.late_chunks };
-                self.outputs.push_back(super::Output::Event(late));
+                self.outputs.push_back(Output::Event(late));
             }
         }
     }
 
     /// Compares a worker's replica with the server's copy, if that round is still remembered.
-    pub(super) fn compare(&mut self, peer: PeerId, slot: Slot, round: Round, digest: Digest) {
+    pub(super) fn compare(&mut self, now: Duration, peer: PeerId, slot: Slot, round: Round, digest: Digest) {
         let Some(&(_, expected)) = self.digests.iter().find(|&&(known, _)| known == round) else { return };
-        let finishing = matches!(self.phase, Phase::Finishing(_)) && round == self.round;
+        let finishing = matches!(self.phase, Phase::Finishing(_)) && round == self.at.round;
         if finishing {
             let member = &mut self.members[slot.index()];
             member.final_digest = Some(digest);
@@ -260,12 +420,12 @@ impl Server {
             // Said before the state arrived. And a peer that repeats itself is not worth a state every time.
             return;
         }
-        member.resent = Some(self.round);
+        member.resent = Some(self.at.round);
         let does = if finishing { "the run is over, its copy is void" } else { "it is sent the state again" };
         let reason = format!("its digest is {digest}, the server's {expected}: {does}");
         self.event(Event::Diverged { slot, round, reason });
         if !finishing {
-            self.send_state(peer);
+            self.start_over(now, peer);
         }
     }
 }

@@ -67,6 +67,11 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// Bytes that have not been read.
+    pub(crate) fn left(&self) -> usize {
+        self.rest.len()
+    }
+
     /// Everything that is left.
     pub(crate) fn remaining(&mut self) -> &'a [u8] {
         std::mem::take(&mut self.rest)
@@ -88,6 +93,11 @@ pub(crate) struct Writer {
 }
 
 impl Writer {
+    /// Bytes without a frame around them.
+    pub(crate) fn with_capacity(bytes: usize) -> Self {
+        Self { out: Vec::with_capacity(bytes) }
+    }
+
     /// A frame of this kind: room for its length is kept at the front, and [`Self::frame`] fills it in.
     pub(crate) fn with_kind(kind: u8, payload_bytes: usize) -> Self {
         let mut out = Vec::with_capacity(super::HEADER_BYTES + payload_bytes);

@@ -9,16 +9,16 @@ pub(crate) mod to_server;
 pub(crate) mod to_worker;
 
 pub use planes::PlaneBytes;
-pub use to_server::ToServer;
-pub use to_worker::{Start, ToWorker};
+pub use to_server::{ToServer, ask};
+pub use to_worker::{Later, Start, ToWorker, status};
 
-use crate::Error;
+use crate::{ChainHash, Error, Incarnation, Position, Round};
 use codec::{Reader, Writer};
 
 /// The first bytes of a worker's first payload.
 pub const MAGIC: [u8; 8] = *b"signvote";
 /// Peers of another major version do not understand each other.
-pub const MAJOR: u16 = 1;
+pub const MAJOR: u16 = 2;
 /// A higher minor version only adds what a peer may leave unused.
 pub const MINOR: u16 = 0;
 
@@ -36,8 +36,8 @@ pub(crate) const MAX_TEXT_BYTES: usize = 1024;
 /// Whether frames of this kind are the traffic of rounds; the others are joins, snapshots and farewells,
 /// which are counted apart.
 pub fn is_round_traffic(kind: u8) -> bool {
-    use kind::{BALLOT, COMMIT, DIGEST, GRADIENT, REPORT, UPDATE, VERDICT};
-    matches!(kind, BALLOT | GRADIENT | REPORT | DIGEST | VERDICT | UPDATE | COMMIT)
+    use kind::{BALLOT, COMMIT, DIGEST, GRADIENT, REPORT, SEAL, UPDATE, VERDICT};
+    matches!(kind, BALLOT | GRADIENT | REPORT | DIGEST | SEAL | VERDICT | UPDATE | COMMIT)
 }
 
 pub(crate) mod kind {
@@ -49,6 +49,8 @@ pub(crate) mod kind {
     pub(crate) const GRADIENT: u8 = 6;
     pub(crate) const DIGEST: u8 = 7;
     pub(crate) const BYE: u8 = 8;
+    pub(crate) const SEAL: u8 = 9;
+    pub(crate) const ASK: u8 = 10;
     /// Parameters, in both directions.
     pub(crate) const VALUES: u8 = 31;
     pub(crate) const WELCOME: u8 = 32;
@@ -59,6 +61,8 @@ pub(crate) mod kind {
     pub(crate) const UPDATE: u8 = 37;
     pub(crate) const COMMIT: u8 = 38;
     pub(crate) const FINISH: u8 = 39;
+    pub(crate) const STATUS: u8 = 40;
+    pub(crate) const PAUSE: u8 = 41;
 }
 
 /// Little-endian f32 as they stand in a received frame.
@@ -103,8 +107,23 @@ fn read_version(reader: &mut Reader<'_>) -> Result<(u16, u16), Error> {
     Ok((major, minor))
 }
 
+/// Round, incarnation and chain hash, as they travel everywhere.
+pub(crate) fn write_position(out: &mut Writer, position: Position) {
+    out.u64(position.round.0);
+    out.u32(position.incarnation.0);
+    out.bytes(&position.chain.0);
+}
+
+pub(crate) fn read_position(reader: &mut Reader<'_>) -> Result<Position, Error> {
+    Ok(Position {
+        round: Round(reader.u64()?),
+        incarnation: Incarnation(reader.u32()?),
+        chain: ChainHash(reader.array()?),
+    })
+}
+
 /// Settings as they travel: u16 count, then key and value as strings.
-fn write_settings(out: &mut Writer, settings: &crate::Settings) {
+pub(crate) fn write_settings(out: &mut Writer, settings: &crate::Settings) {
     let entries = settings.iter();
     out.u16(entries.len() as u16);
     for (key, value) in entries {
@@ -113,7 +132,7 @@ fn write_settings(out: &mut Writer, settings: &crate::Settings) {
     }
 }
 
-fn read_settings(reader: &mut Reader<'_>) -> Result<crate::Settings, Error> {
+pub(crate) fn read_settings(reader: &mut Reader<'_>) -> Result<crate::Settings, Error> {
     use crate::Settings;
     let count = usize::from(reader.u16()?);
     if count > Settings::MAX_ENTRIES {

@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use super::codec::{Reader, Writer};
 use super::{FloatBytes, MAGIC, MAX_TEXT_BYTES, PlaneBytes, kind, planes};
-use crate::{Digest, Error, Layout, Round, RunId, Settings};
+use crate::{Digest, Error, Layout, Position, Round, RunId, Settings, Signature};
 
 /// A frame from a worker to the server.
 #[derive(Debug)]
@@ -26,6 +26,8 @@ pub enum ToServer<'a> {
         slot: u16,
         /// A name for people.
         name: String,
+        /// Where its replica stands, if it has one of this run.
+        position: Option<Position>,
     },
     /// The layout of the model and words about it; d parameters follow as `Values`. Only when asked.
     Init {
@@ -84,6 +86,18 @@ pub enum ToServer<'a> {
         /// Digest of x.
         digest: Digest,
     },
+    /// The worker's signature under its whole ballot of a round; behind the ballot's last chunk.
+    Seal {
+        /// The round.
+        round: Round,
+        /// See [`crate::seal`].
+        signature: Signature,
+    },
+    /// Asks how the run stands, instead of greeting.
+    Ask {
+        /// The asker's protocol version.
+        version: (u16, u16),
+    },
     /// The worker leaves.
     Bye {
         /// Why.
@@ -124,6 +138,11 @@ impl<'a> ToServer<'a> {
                 values: FloatBytes(reader.remaining()),
             },
             kind::DIGEST => Self::Digest { round: Round(reader.u64()?), digest: Digest(reader.array()?) },
+            kind::SEAL => Self::Seal { round: Round(reader.u64()?), signature: Signature(reader.array()?) },
+            kind::ASK => {
+                magic(&mut reader)?;
+                Self::Ask { version: super::read_version(&mut reader)? }
+            }
             kind::BYE => Self::Bye { reason: reader.string("reason", MAX_TEXT_BYTES)? },
             other => return Err(Error::malformed("frame kind", "a frame to a server", other)),
         };
@@ -132,11 +151,7 @@ impl<'a> ToServer<'a> {
     }
 
     fn hello(reader: &mut Reader<'_>) -> Result<Self, Error> {
-        let magic: [u8; 8] = reader.array()?;
-        if magic != MAGIC {
-            let got = String::from_utf8_lossy(&magic).into_owned();
-            return Err(Error::malformed("greeting", "the signvote protocol", format!("{got:?}")));
-        }
+        magic(reader)?;
         let version = super::read_version(reader)?;
         let features = reader.u64()?;
         let run = RunId(reader.array()?);
@@ -148,13 +163,34 @@ impl<'a> ToServer<'a> {
             dimension: reader.u64()?,
             slot: reader.u16()?,
             name: reader.string("name", MAX_TEXT_BYTES)?,
+            position: match reader.u8()? {
+                0 => None,
+                1 => Some(super::read_position(reader)?),
+                other => return Err(Error::malformed("position", "0 or 1", other)),
+            },
         })
     }
 }
 
+fn magic(reader: &mut Reader<'_>) -> Result<(), Error> {
+    let magic: [u8; 8] = reader.array()?;
+    if magic == MAGIC {
+        return Ok(());
+    }
+    let got = String::from_utf8_lossy(&magic).into_owned();
+    Err(Error::malformed("greeting", "the signvote protocol", format!("{got:?}")))
+}
+
 /// What a worker says of itself first.
-pub(crate) fn hello(run: Option<RunId>, layout: &[u8; 32], dimension: usize, slot: u16, name: &str) -> Bytes {
-    let mut out = Writer::with_kind(kind::HELLO, 86 + name.len());
+pub(crate) fn hello(
+    run: Option<RunId>,
+    layout: &[u8; 32],
+    dimension: usize,
+    slot: u16,
+    name: &str,
+    position: Option<Position>,
+) -> Bytes {
+    let mut out = Writer::with_kind(kind::HELLO, 131 + name.len());
     out.bytes(&MAGIC);
     out.u16(super::MAJOR);
     out.u16(super::MINOR);
@@ -164,6 +200,29 @@ pub(crate) fn hello(run: Option<RunId>, layout: &[u8; 32], dimension: usize, slo
     out.u64(dimension as u64);
     out.u16(slot);
     out.string(bounded(name));
+    match position {
+        None => out.u8(0),
+        Some(position) => {
+            out.u8(1);
+            super::write_position(&mut out, position);
+        }
+    }
+    out.frame()
+}
+
+pub(crate) fn seal(round: Round, signature: &Signature) -> Bytes {
+    let mut out = Writer::with_kind(kind::SEAL, 72);
+    out.u64(round.0);
+    out.bytes(&signature.0);
+    out.frame()
+}
+
+/// Asks a server how its run stands; instead of a greeting.
+pub fn ask() -> Bytes {
+    let mut out = Writer::with_kind(kind::ASK, 12);
+    out.bytes(&MAGIC);
+    out.u16(super::MAJOR);
+    out.u16(super::MINOR);
     out.frame()
 }
 

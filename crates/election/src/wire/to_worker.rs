@@ -6,7 +6,7 @@ use signvote_kernels::AbstainOn;
 use super::codec::{Reader, Writer};
 use super::to_server::bounded;
 use super::{FloatBytes, MAX_TEXT_BYTES, PlaneBytes, kind, planes};
-use crate::{AggregateKind, ChainHash, Error, Incarnation, Round, RunId, Slot, SlotSet, Terms};
+use crate::{AggregateKind, ChainHash, Error, Incarnation, Position, Round, RunId, Slot, SlotSet, Terms};
 
 /// Where a welcomed worker gets its first parameters from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,6 +15,17 @@ pub enum Start {
     Offer,
     /// Make them from the run's seed and send their digest; if it differs, the server's follow.
     Compare,
+    /// What brings the worker to the open round follows by itself: the verdicts that it has missed, or parameters.
+    Follow,
+}
+
+/// Whether a refusal is for good.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Later {
+    /// Coming back would not help.
+    Never,
+    /// What stands in the way passes: a place taken by a connection that may be dead, or offences not yet forgotten.
+    Again,
 }
 
 /// A frame from the server to a worker.
@@ -36,17 +47,15 @@ pub enum ToWorker<'a> {
     },
     /// The worker cannot take part; the connection ends.
     Refused {
+        /// Whether it may come again.
+        later: Later,
         /// Why.
         reason: String,
     },
     /// The state at the start of a round; d parameters follow as `Values`.
     State {
-        /// The open round.
-        round: Round,
-        /// The server's incarnation.
-        incarnation: Incarnation,
-        /// Chain hash of everything committed.
-        chain: ChainHash,
+        /// The round, and what was committed before it.
+        position: Position,
     },
     /// Parameters of one chunk.
     Values {
@@ -57,12 +66,8 @@ pub enum ToWorker<'a> {
     },
     /// Ballots for this round are welcome. After a commit the next round is open without saying.
     Open {
-        /// The round.
-        round: Round,
-        /// The server's incarnation.
-        incarnation: Incarnation,
-        /// Chain hash of everything committed.
-        chain: ChainHash,
+        /// The round, and what was committed before it.
+        position: Position,
     },
     /// The verdict over one chunk: signs and holds.
     Verdict {
@@ -102,6 +107,16 @@ pub enum ToWorker<'a> {
         /// Why.
         reason: String,
     },
+    /// The server goes, the run does not: look for it again.
+    Pause {
+        /// Why.
+        reason: String,
+    },
+    /// How the run stands, in answer to `Ask`.
+    Status {
+        /// A [`crate::Status`] as JSON.
+        json: String,
+    },
 }
 
 impl<'a> ToWorker<'a> {
@@ -113,18 +128,17 @@ impl<'a> ToWorker<'a> {
         let (kind, mut reader) = super::split(frame)?;
         let message = match kind {
             kind::WELCOME => welcome_from(&mut reader)?,
-            kind::REFUSED => Self::Refused { reason: reader.string("reason", MAX_TEXT_BYTES)? },
-            kind::STATE => Self::State {
-                round: Round(reader.u64()?),
-                incarnation: Incarnation(reader.u32()?),
-                chain: ChainHash(reader.array()?),
+            kind::REFUSED => Self::Refused {
+                later: match reader.u8()? {
+                    0 => Later::Never,
+                    1 => Later::Again,
+                    other => return Err(Error::malformed("refusal", "0 or 1", other)),
+                },
+                reason: reader.string("reason", MAX_TEXT_BYTES)?,
             },
+            kind::STATE => Self::State { position: super::read_position(&mut reader)? },
             kind::VALUES => Self::Values { chunk: reader.u32()?, values: FloatBytes(reader.remaining()) },
-            kind::OPEN => Self::Open {
-                round: Round(reader.u64()?),
-                incarnation: Incarnation(reader.u32()?),
-                chain: ChainHash(reader.array()?),
-            },
+            kind::OPEN => Self::Open { position: super::read_position(&mut reader)? },
             kind::VERDICT => Self::Verdict {
                 round: Round(reader.u64()?),
                 chunk: reader.u32()?,
@@ -144,6 +158,11 @@ impl<'a> ToWorker<'a> {
                 chain: ChainHash(reader.array()?),
             },
             kind::FINISH => Self::Finish { reason: reader.string("reason", MAX_TEXT_BYTES)? },
+            kind::PAUSE => Self::Pause { reason: reader.string("reason", MAX_TEXT_BYTES)? },
+            kind::STATUS => match std::str::from_utf8(reader.remaining()) {
+                Ok(json) => Self::Status { json: json.to_owned() },
+                Err(error) => return Err(Error::malformed("status", "UTF-8", error)),
+            },
             other => return Err(Error::malformed("frame kind", "a frame to a worker", other)),
         };
         reader.finish()?;
@@ -159,9 +178,15 @@ fn welcome_from<'a>(reader: &mut Reader<'a>) -> Result<ToWorker<'a>, Error> {
     let start = match reader.u8()? {
         0 => Start::Offer,
         1 => Start::Compare,
-        other => return Err(Error::malformed("start", "0 or 1", other)),
+        2 => Start::Follow,
+        other => return Err(Error::malformed("start", "0 to 2", other)),
     };
-    let terms = Terms {
+    let terms = read_terms(reader)?;
+    Ok(ToWorker::Welcome { version, features, slot, start, terms: Box::new(terms) })
+}
+
+pub(crate) fn read_terms(reader: &mut Reader<'_>) -> Result<Terms, Error> {
+    Ok(Terms {
         run: RunId(reader.array()?),
         workers: reader.u16()?,
         batch: reader.u32()?,
@@ -181,12 +206,16 @@ fn welcome_from<'a>(reader: &mut Reader<'a>) -> Result<ToWorker<'a>, Error> {
         chunk_coordinates: reader.u32()?,
         digest_every: reader.u64()?,
         max_non_finite: reader.u32()?,
+        signed: match reader.u8()? {
+            0 => false,
+            1 => true,
+            other => return Err(Error::malformed("signed", "0 or 1", other)),
+        },
         settings: super::read_settings(reader)?,
-    };
-    Ok(ToWorker::Welcome { version, features, slot, start, terms: Box::new(terms) })
+    })
 }
 
-fn voters_from(reader: &mut Reader<'_>) -> Result<SlotSet, Error> {
+pub(crate) fn voters_from(reader: &mut Reader<'_>) -> Result<SlotSet, Error> {
     let count = usize::from(reader.u16()?);
     if count > 1024 {
         return Err(Error::malformed("voters", "at most 1024 words", count));
@@ -204,7 +233,13 @@ pub(crate) fn welcome(slot: Slot, start: Start, terms: &Terms) -> Bytes {
     out.u8(match start {
         Start::Offer => 0,
         Start::Compare => 1,
+        Start::Follow => 2,
     });
+    write_terms(&mut out, terms);
+    out.frame()
+}
+
+pub(crate) fn write_terms(out: &mut Writer, terms: &Terms) {
     out.bytes(&terms.run.0);
     out.u16(terms.workers);
     out.u32(terms.batch);
@@ -222,12 +257,30 @@ pub(crate) fn welcome(slot: Slot, start: Start, terms: &Terms) -> Bytes {
     out.u32(terms.chunk_coordinates);
     out.u64(terms.digest_every);
     out.u32(terms.max_non_finite);
-    super::write_settings(&mut out, &terms.settings);
+    out.u8(u8::from(terms.signed));
+    super::write_settings(out, &terms.settings);
+}
+
+pub(crate) fn refused(later: Later, reason: &str) -> Bytes {
+    let mut out = Writer::with_kind(kind::REFUSED, 3 + reason.len());
+    out.u8(match later {
+        Later::Never => 0,
+        Later::Again => 1,
+    });
+    out.string(bounded(reason));
     out.frame()
 }
 
-pub(crate) fn refused(reason: &str) -> Bytes {
-    text(kind::REFUSED, reason)
+/// How the run stands. Cut to the longest frame; a status has a row a worker, and is far shorter.
+pub fn status(json: &str) -> Bytes {
+    let json = &json[..json.floor_char_boundary(super::MAX_FRAME_BYTES - 1)];
+    let mut out = Writer::with_kind(kind::STATUS, json.len());
+    out.bytes(json.as_bytes());
+    out.frame()
+}
+
+pub(crate) fn pause(reason: &str) -> Bytes {
+    text(kind::PAUSE, reason)
 }
 
 pub(crate) fn finish(reason: &str) -> Bytes {
@@ -240,19 +293,17 @@ fn text(kind: u8, reason: &str) -> Bytes {
     out.frame()
 }
 
-pub(crate) fn state(round: Round, incarnation: Incarnation, chain: ChainHash) -> Bytes {
-    position(kind::STATE, round, incarnation, chain)
+pub(crate) fn state(at: Position) -> Bytes {
+    position(kind::STATE, at)
 }
 
-pub(crate) fn open(round: Round, incarnation: Incarnation, chain: ChainHash) -> Bytes {
-    position(kind::OPEN, round, incarnation, chain)
+pub(crate) fn open(at: Position) -> Bytes {
+    position(kind::OPEN, at)
 }
 
-fn position(kind: u8, round: Round, incarnation: Incarnation, chain: ChainHash) -> Bytes {
+fn position(kind: u8, position: Position) -> Bytes {
     let mut out = Writer::with_kind(kind, 44);
-    out.u64(round.0);
-    out.u32(incarnation.0);
-    out.bytes(&chain.0);
+    super::write_position(&mut out, position);
     out.frame()
 }
 

@@ -1,0 +1,195 @@
+//! One copy of the model, and how verdicts move it: a worker's, or the one that a log is replayed on.
+
+use std::ops::Range;
+
+use signvote_kernels as kernels;
+
+use crate::chain::{Link, update_hash, verdict_hash};
+use crate::dense::apply_dense;
+use crate::wire::{FloatBytes, PlaneBytes, ToWorker};
+use crate::{AggregateKind, Chunking, DigestTree, Error, Position, Round, SlotSet};
+
+/// A replica x with the verdict of the open round as far as it has come.
+///
+/// Verdicts are staged, a bit a coordinate, and nothing moves before the commit: a round that is never committed
+/// leaves no trace.
+#[derive(Debug)]
+pub struct Replica {
+    aggregate: AggregateKind,
+    chunking: Chunking,
+    x: Vec<f32>,
+    position: Position,
+    signs: Vec<u64>,
+    hold: Vec<u64>,
+    any_hold: bool,
+    update: Vec<f32>,
+    /// A hash for each decided chunk.
+    hashes: Vec<Option<[u8; 32]>>,
+}
+
+impl Replica {
+    /// The replica x, d parameters, as committed at `position`.
+    ///
+    /// # Panics
+    /// If `x` is not as long as `chunking` says.
+    pub fn new(aggregate: AggregateKind, chunking: Chunking, x: Vec<f32>, position: Position) -> Self {
+        assert_eq!(x.len(), chunking.dimension(), "parameters of a replica");
+        let (words, floats) = match aggregate {
+            AggregateKind::Vote => (kernels::words(x.len()), 0),
+            AggregateKind::Mean => (0, x.len()),
+        };
+        Self {
+            aggregate,
+            chunking,
+            x,
+            position,
+            signs: vec![0; words],
+            hold: vec![0; words],
+            any_hold: false,
+            update: vec![0.0; floats],
+            hashes: vec![None; chunking.count()],
+        }
+    }
+
+    /// x as of the last commit.
+    pub fn parameters(&self) -> &[f32] {
+        &self.x
+    }
+
+    /// x, for who has no more use for the replica.
+    pub fn into_parameters(self) -> Vec<f32> {
+        self.x
+    }
+
+    /// What has been committed.
+    pub fn position(&self) -> Position {
+        self.position
+    }
+
+    /// Digest of x.
+    pub fn digest(&self) -> crate::Digest {
+        DigestTree::new(&self.x).root()
+    }
+
+    /// Takes in a frame of a log or of the wire: a verdict, an update or a commit.
+    ///
+    /// # Errors
+    /// If it is another frame, or does not follow from what came before.
+    pub fn replay(&mut self, frame: &[u8]) -> Result<(), Error> {
+        match ToWorker::decode(frame)? {
+            ToWorker::Verdict { round, chunk, planes } => {
+                self.stage_verdict(round, chunk as usize, planes).map(|_| ())
+            }
+            ToWorker::Update { round, chunk, values } => {
+                self.stage_update(round, chunk as usize, values).map(|_| ())
+            }
+            ToWorker::Commit { round, incarnation, eta, lambda, voters, chain } => {
+                self.commit(&Link { round, incarnation, eta, lambda, voters: &voters }, chain)
+            }
+            _ => Err(Error::malformed("log of verdicts", "verdicts and commits", "another frame")),
+        }
+    }
+
+    /// Signs and holds staged so far for a chunk, once its verdict is in.
+    pub(crate) fn staged(&self, chunk: usize) -> Option<(&[u64], &[u64])> {
+        self.hashes[chunk]?;
+        let words = self.chunking.words(chunk);
+        Some((&self.signs[words.clone()], &self.hold[words]))
+    }
+
+    pub(crate) fn stage_verdict(
+        &mut self,
+        round: Round,
+        chunk: usize,
+        planes: PlaneBytes<'_>,
+    ) -> Result<Range<usize>, Error> {
+        self.expect_verdict(round, chunk, AggregateKind::Vote)?;
+        let (coordinates, words) = (self.chunking.coordinates(chunk), self.chunking.words(chunk));
+        let (signs, hold) = (&mut self.signs[words.clone()], &mut self.hold[words]);
+        self.any_hold |= planes.read(coordinates.len(), signs, hold)?;
+        self.hashes[chunk] = Some(verdict_hash(signs, hold));
+        Ok(coordinates)
+    }
+
+    pub(crate) fn stage_update(
+        &mut self,
+        round: Round,
+        chunk: usize,
+        values: FloatBytes<'_>,
+    ) -> Result<Range<usize>, Error> {
+        self.expect_verdict(round, chunk, AggregateKind::Mean)?;
+        let coordinates = self.chunking.coordinates(chunk);
+        let update = &mut self.update[coordinates.clone()];
+        values.read(update)?;
+        self.hashes[chunk] = Some(update_hash(update));
+        Ok(coordinates)
+    }
+
+    /// Whether a verdict on this chunk may come now.
+    fn expect_verdict(&self, round: Round, chunk: usize, aggregate: AggregateKind) -> Result<(), Error> {
+        let wrong =
+            |details: String| Err(Error::misbehaved("decide each chunk of the open round once", details));
+        if self.aggregate != aggregate {
+            return wrong(format!("a verdict of {aggregate:?} in a run of {:?}", self.aggregate));
+        }
+        let open = self.position.round;
+        if round != open || self.hashes.get(chunk).is_none_or(Option::is_some) {
+            return wrong(format!("chunk {chunk} of round {round}, while round {open} is open"));
+        }
+        Ok(())
+    }
+
+    /// Makes the step of a round whose every chunk is decided.
+    ///
+    /// The incarnation may have changed since the last commit: the chain hash has it in it.
+    pub(crate) fn commit(&mut self, link: &Link<'_>, chain: crate::ChainHash) -> Result<(), Error> {
+        let open = self.position.round;
+        if link.round != open {
+            let details = format!("a commit of round {} while round {open} is open", link.round);
+            return Err(Error::misbehaved("commit the open round", details));
+        }
+        let Some(hashes) = self.hashes.iter().copied().collect::<Option<Vec<_>>>() else {
+            return Err(Error::misbehaved("commit what is decided", "a commit before the last verdict"));
+        };
+        let expected = self.position.chain.next(link, &hashes);
+        if expected != chain {
+            return Err(Error::incompatible("history of verdicts", expected, chain));
+        }
+        match self.aggregate {
+            AggregateKind::Vote => {
+                let hold = self.any_hold.then_some(&self.hold[..]);
+                kernels::apply(&mut self.x, &self.signs, hold, link.eta, link.lambda);
+            }
+            AggregateKind::Mean => apply_dense(&mut self.x, &self.update, link.eta, link.lambda),
+        }
+        self.forget_verdicts();
+        self.position = Position { round: open.next(), incarnation: link.incarnation, chain };
+        Ok(())
+    }
+
+    /// Forgets what is staged: the verdicts of the open round come again.
+    pub(crate) fn forget_verdicts(&mut self) {
+        self.any_hold = false;
+        self.hashes.fill(None);
+    }
+
+    /// The same history under a later incarnation.
+    pub(crate) fn set_incarnation(&mut self, incarnation: crate::Incarnation) {
+        self.position.incarnation = incarnation;
+    }
+
+    /// Another x, at another position.
+    pub(crate) fn replace(&mut self, x: Vec<f32>, position: Position) {
+        self.forget_verdicts();
+        self.x = x;
+        self.position = position;
+    }
+}
+
+/// The words of voters, of a commit that is at hand as bytes.
+pub(crate) fn voters_of(frame: &[u8]) -> Result<SlotSet, Error> {
+    match ToWorker::decode(frame)? {
+        ToWorker::Commit { voters, .. } => Ok(voters),
+        _ => Err(Error::malformed("log of verdicts", "a commit", "another frame")),
+    }
+}

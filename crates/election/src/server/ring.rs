@@ -1,0 +1,115 @@
+//! The verdicts of recent rounds, and how a worker that is behind gets them.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Weak};
+
+use bytes::Bytes;
+
+use crate::{Position, Round};
+
+/// One committed round, in the frames that the workers were sent.
+#[derive(Clone, Debug)]
+pub(super) struct Entry {
+    /// Where the history stood before this round.
+    pub(super) before: Position,
+    /// Its verdicts in the order of chunks, and its commit.
+    pub(super) frames: Vec<Bytes>,
+}
+
+/// Recent rounds, oldest first, without gaps, up to a number of bytes.
+#[derive(Debug)]
+pub(super) struct Ring {
+    entries: VecDeque<Entry>,
+    held_bytes: usize,
+    most_bytes: usize,
+}
+
+impl Ring {
+    pub(super) fn new(most_bytes: usize) -> Self {
+        Self { entries: VecDeque::new(), held_bytes: 0, most_bytes }
+    }
+
+    /// Adds the newest round, and forgets the oldest ones that there is no room for. The newest always stays.
+    pub(super) fn push(&mut self, entry: Entry) {
+        self.held_bytes += bytes_of(&entry);
+        self.entries.push_back(entry);
+        while self.held_bytes > self.most_bytes && self.entries.len() > 1 {
+            if let Some(oldest) = self.entries.pop_front() {
+                self.held_bytes -= bytes_of(&oldest);
+            }
+        }
+    }
+
+    /// The round with this number, if it is still held.
+    pub(super) fn round(&self, round: Round) -> Option<&Entry> {
+        let first = self.entries.front()?.before.round.0;
+        self.entries.get(usize::try_from(round.0.checked_sub(first)?).ok()?)
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.entries.len()
+    }
+}
+
+fn bytes_of(entry: &Entry) -> usize {
+    entry.frames.iter().map(Bytes::len).sum()
+}
+
+/// x at some round, shared by all who are being sent it.
+#[derive(Debug)]
+pub(super) struct Snapshot {
+    pub(super) position: Position,
+    pub(super) x: Vec<f32>,
+}
+
+/// The newest snapshot, for as long as somebody is being sent it.
+#[derive(Debug, Default)]
+pub(super) struct Shared(Weak<Snapshot>);
+
+impl Shared {
+    /// The snapshot that is there if the ring leads on from it, else a new one.
+    pub(super) fn snapshot(&mut self, ring: &Ring, position: Position, x: &[f32]) -> Arc<Snapshot> {
+        let usable = |snapshot: &Arc<Snapshot>| {
+            let at = snapshot.position;
+            at == position || ring.round(at.round).is_some_and(|entry| entry.before.chain == at.chain)
+        };
+        if let Some(snapshot) = self.0.upgrade().filter(usable) {
+            return snapshot;
+        }
+        let snapshot = Arc::new(Snapshot { position, x: x.to_vec() });
+        self.0 = Arc::downgrade(&snapshot);
+        snapshot
+    }
+}
+
+/// What a worker that is behind has yet to be sent.
+#[derive(Debug)]
+pub(super) struct CatchUp {
+    /// Parameters, and the first chunk of them that has not been sent.
+    pub(super) snapshot: Option<(Arc<Snapshot>, usize)>,
+    /// The first round whose verdict has not been sent.
+    pub(super) next: Round,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(round: u64, bytes: usize) -> Entry {
+        let before = Position { round: Round(round), ..Position::default() };
+        Entry { before, frames: vec![Bytes::from(vec![0; bytes])] }
+    }
+
+    #[test]
+    fn a_ring_holds_the_newest_rounds_that_fit() {
+        let mut ring = Ring::new(100);
+        (5..15).for_each(|round| ring.push(entry(round, 30)));
+        assert_eq!(ring.len(), 3);
+        assert!(ring.round(Round(11)).is_none() && ring.round(Round(15)).is_none());
+        assert_eq!(ring.round(Round(12)).map(|entry| entry.before.round), Some(Round(12)));
+        ring.push(entry(15, 1000));
+        assert_eq!(ring.len(), 1, "the newest stays, however long");
+        ring.push(entry(16, 10));
+        assert_eq!(ring.len(), 1);
+    }
+}
