@@ -1,0 +1,92 @@
+//! A worker's side.
+
+use std::sync::Arc;
+
+use rustls::client::Resumption;
+use rustls::pki_types::{ServerName, UnixTime};
+use rustls::server::danger::ClientCertVerifier;
+use rustls::{ClientConfig, Error as TlsError};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_rustls::{TlsConnector, TlsStream};
+
+use super::acceptor::WorkerVerifier;
+use super::credentials::{Credentials, server_name};
+use super::{PROTOCOL, VERSIONS, fault, provider};
+use crate::identity::{Name, Peer, SigningKey};
+use crate::{Error, Fault};
+
+/// Connects a worker to the run's server, wherever that is, and to nobody else.
+///
+/// A clone is the same connector.
+#[derive(Clone, Debug)]
+pub struct Connector {
+    config: Arc<ClientConfig>,
+    server: ServerName<'static>,
+    name: Name,
+    signing_key: Arc<SigningKey>,
+}
+
+impl Connector {
+    /// A connector for a worker with these credentials.
+    ///
+    /// # Errors
+    /// If the files do not fit together: a key of another certificate, a certificate that is not that worker's, has
+    /// expired, was revoked or has another CA.
+    pub fn new(credentials: &Credentials) -> Result<Self, Error> {
+        let name = credentials.name().parse()?;
+        let verifier = credentials.server_verifier(credentials.revocations())?;
+        let chain = credentials.chain();
+        check_worker(credentials, &name).map_err(|error| credentials.not_ours(&error))?;
+        let mut config = ClientConfig::builder_with_provider(provider())
+            .with_protocol_versions(VERSIONS)
+            .map_err(|error| credentials.not_ours(&error))?
+            .with_webpki_verifier(verifier)
+            .with_client_auth_cert(chain, credentials.key())
+            .map_err(|error| credentials.not_ours(&error))?;
+        config.alpn_protocols = vec![PROTOCOL.to_vec()];
+        config.resumption = Resumption::disabled();
+        let signing_key = credentials.signing_key();
+        Ok(Self { config: Arc::new(config), server: server_name()?, name, signing_key })
+    }
+
+    /// Does a worker's side of a handshake.
+    ///
+    /// It takes as long as the other end likes: the caller sets a limit, and may drop the future. That the server
+    /// refuses this worker is learnt when something is read: see [`explain`](super::explain).
+    ///
+    /// # Errors
+    /// If the other end speaks something else, is not the run's server, or goes away.
+    pub async fn connect<S: AsyncRead + AsyncWrite + Unpin>(&self, stream: S) -> Result<TlsStream<S>, Error> {
+        let connector = TlsConnector::from(Arc::clone(&self.config));
+        let stream = connector.connect(self.server.clone(), stream).await.map_err(fault::in_handshake)?;
+        if stream.get_ref().1.alpn_protocol() != Some(PROTOCOL) {
+            return Err(Error::Untrusted(Fault::OtherProtocol));
+        }
+        Ok(stream.into())
+    }
+
+    /// The worker's identity.
+    #[must_use]
+    pub fn name(&self) -> &Name {
+        &self.name
+    }
+
+    /// The key that the worker's ballots are signed with.
+    #[must_use]
+    pub fn signing_key(&self) -> Arc<SigningKey> {
+        Arc::clone(&self.signing_key)
+    }
+}
+
+/// Whether the server will take the certificate, and for the worker that its file is named after.
+fn check_worker(credentials: &Credentials, name: &Name) -> Result<(), TlsError> {
+    let general = |error: Error| TlsError::General(error.to_string());
+    let inner = credentials.worker_verifier(credentials.revocations()).map_err(general)?;
+    let chain = credentials.chain();
+    let Some((own, rest)) = chain.split_first() else { return Err(TlsError::NoCertificatesPresented) };
+    WorkerVerifier { inner }.verify_client_cert(own, rest, UnixTime::now())?;
+    match Peer::read(&chain) {
+        Some(peer) if peer.name() == name => Ok(()),
+        _ => Err(rustls::CertificateError::NotValidForName.into()),
+    }
+}
