@@ -163,6 +163,27 @@ async fn nobody_is_let_in_without_a_certificate_and_is_told_so() {
 }
 
 #[tokio::test]
+async fn who_is_refused_hears_why_though_it_has_said_more_than_was_read() {
+    let (_guard, dir) = authority();
+    let acceptor = acceptor(&dir);
+    let (server, client) = sockets().await;
+    let connector = tokio_rustls::TlsConnector::from(Arc::new(client_config(&dir, TLS13, None)));
+    let talk = async {
+        let mut stream = connector.connect(ServerName::try_from(SERVER).unwrap(), client).await.unwrap();
+        stream.write_all(&[0; 40_000]).await.unwrap();
+        stream.flush().await.unwrap();
+        // The refusal has come, and nobody has looked yet: the system must not make it "broken pipe".
+        stream.get_ref().0.peek(&mut [0]).await.unwrap();
+        stream.write_all(b"hello").await.unwrap();
+        stream.flush().await.unwrap();
+        stream.read(&mut [0; 8]).await.map_err(explain)
+    };
+    let (accepted, read) = tokio::join!(acceptor.accept(server), talk);
+    untrusted(accepted.map(drop), &Fault::NoCertificate);
+    refused(read, &Fault::NoCertificate);
+}
+
+#[tokio::test]
 async fn another_authority_counts_for_nothing_on_either_side() {
     let (_guard, dir) = authority();
     let (_other_guard, other) = authority();

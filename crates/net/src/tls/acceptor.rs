@@ -71,7 +71,7 @@ impl Acceptor {
             Ok(stream) => stream,
             Err((error, mut stream)) => {
                 // The alert is written. If the socket were closed now, with bytes of the other end unread, the system
-                // would throw the alert away.
+                // would reset the connection, and the other end might find that instead of the alert.
                 let _ = stream.shutdown().await;
                 let (mut unread, mut nowhere) = (stream.take(LINGER_BYTES), tokio::io::sink());
                 let read = tokio::io::copy(&mut unread, &mut nowhere);
