@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::{Config, Error, Greeting, Origin, Output, PeerId, Server, Slot, Step, Terms, Voter};
+use crate::{Config, Error, Greeting, Origin, Output, PeerId, Position, Server, Slot, Step, Terms, Voter};
 
 /// Why an exchange cannot go on.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -32,6 +32,9 @@ pub trait Exchange {
 
     /// The replica x, d parameters, as of the last committed round.
     fn parameters(&self) -> &[f32];
+
+    /// What has been committed, as far as this worker has seen it.
+    fn position(&self) -> Position;
 
     /// The next step of the run; waits for it.
     ///
@@ -143,6 +146,10 @@ impl Exchange for Solo {
 
     fn parameters(&self) -> &[f32] {
         self.voter.parameters()
+    }
+
+    fn position(&self) -> Position {
+        self.voter.position()
     }
 
     fn next(&mut self) -> Result<Step, ExchangeError> {

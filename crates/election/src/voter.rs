@@ -261,6 +261,11 @@ impl Voter {
         self.position().round
     }
 
+    /// Whether this connection has come to the open round.
+    pub fn is_live(&self) -> bool {
+        self.live
+    }
+
     /// Whether the server has said that the run is over.
     pub fn is_finished(&self) -> bool {
         self.finished

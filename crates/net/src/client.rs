@@ -1,25 +1,32 @@
-//! A worker's connection to a server.
+//! A worker's connection to a server, made again when it is lost.
 
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::mpsc::{self as std_mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use signvote_election::wire::MAX_FRAME_BYTES;
-use signvote_election::{Exchange, ExchangeError, Greeting, Slot, Step, Terms, Voter};
-use tokio::io::BufReader;
+use signvote_election::wire::{Later, MAX_FRAME_BYTES};
+use signvote_election::{
+    Carried, Error as ElectionError, Exchange, ExchangeError, Greeting, Position, Slot, Step, Terms, Voter,
+};
+use tokio::io::{AsyncRead, AsyncWrite, BufReader};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 
 use crate::Error;
-use crate::frames::{BUFFER_BYTES, read_frame, write_queue};
+use crate::frames::{BUFFER_BYTES, ReadError, buffered, read_frame, write_frames};
 use crate::socket::prepare;
+use crate::tls::{self, Connector};
 
 /// Frames received but not yet looked at: past that, reading waits until the worker has computed.
-const INBOUND_FRAMES: usize = 4096;
-/// Pauses between two attempts to connect.
+const INBOUND_FRAMES: usize = 1024;
+/// Pauses between two attempts to connect: doubled each time, and spread by half either way, so that the workers of a
+/// server that was away do not all come at once.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
-const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// How long a handshake may take.
+const HANDSHAKE: Duration = Duration::from_secs(10);
 /// How long the last frames may take to go out when a client is dropped.
 const DRAIN: Duration = Duration::from_secs(5);
 
@@ -32,12 +39,19 @@ const ENDED: &str = "the network thread has ended";
 pub struct Connect {
     /// `host:port`.
     pub address: String,
-    /// How long to try while nobody answers.
+    /// How long to try, at first, while nobody answers or there is no place.
     pub patience: Duration,
+    /// How long to look for a server that was lost.
+    pub reconnect: Duration,
+    /// Who this worker is, and whom it takes for the server; `None`: nobody knows, unencrypted.
+    pub tls: Option<Connector>,
 }
 
 /// A worker's exchange over TCP. The sockets are served by a thread of its own, so that frames go out and come
 /// in while the caller computes.
+///
+/// A connection that is lost is made again, within [`Connect::reconnect`], by whichever call notices; replica and
+/// ballot stay, and what was missed is caught up with.
 #[derive(Debug)]
 pub struct Client {
     link: Link,
@@ -46,20 +60,80 @@ pub struct Client {
 }
 
 impl Client {
-    /// Joins the run of the server; `initial` makes the first parameters from the terms' seed.
+    /// Joins the run of the server; `initial` makes the first parameters from the terms' seed, if they are wanted.
+    /// `carried` is a replica from an earlier process.
     ///
     /// # Errors
     /// If the server is not there, refuses, or speaks something else.
     pub fn connect(
         connect: &Connect,
         greeting: Greeting,
+        carried: Option<Carried>,
         initial: impl FnOnce(&Terms) -> Vec<f32>,
     ) -> Result<Self, ExchangeError> {
-        let mut link = Link::dial(connect, greeting)?;
+        let voter = match carried {
+            Some(carried) => Voter::returning(greeting, carried)?,
+            None => Voter::new(greeting),
+        };
+        let mut link = Link::dial(connect, voter)?;
         let (terms, slot) = link.welcome()?;
-        link.voter.provide(initial(&terms))?;
-        link.transmit()?;
+        if link.voter.wants_parameters() {
+            link.voter.provide(initial(&terms))?;
+            link.transmit();
+        }
         Ok(Self { link, terms, slot })
+    }
+}
+
+/// Why a connection is of no more use.
+#[derive(Debug)]
+struct Loss {
+    reason: String,
+    /// Whether another connection would end the same way.
+    for_good: bool,
+}
+
+impl From<&str> for Loss {
+    fn from(reason: &str) -> Self {
+        Self { reason: reason.to_owned(), for_good: false }
+    }
+}
+
+/// A connection, and the thread that serves it.
+#[derive(Debug)]
+struct Wire {
+    outbound: Option<mpsc::UnboundedSender<Bytes>>,
+    inbound: mpsc::Receiver<Result<Vec<u8>, Loss>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Wire {
+    /// Connects, for as long as `patience` lasts.
+    fn dial(connect: &Connect, patience: Duration) -> Result<Self, Loss> {
+        let (outbound, frames) = mpsc::unbounded_channel();
+        let (to_caller, inbound) = mpsc::channel(INBOUND_FRAMES);
+        let (connected, outcome) = std_mpsc::channel();
+        let cannot = |error| Loss { reason: Error::Runtime(error).to_string(), for_good: true };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(cannot)?;
+        let to = connect.clone();
+        let thread = std::thread::Builder::new()
+            .name("signvote-client".into())
+            .spawn(move || runtime.block_on(carry(to, patience, connected, frames, to_caller)))
+            .map_err(cannot)?;
+        outcome.recv().unwrap_or_else(|_| Err(ENDED.into()))?;
+        Ok(Self { outbound: Some(outbound), inbound, thread: Some(thread) })
+    }
+}
+
+impl Drop for Wire {
+    /// Lets the last frames (a digest, a farewell) go out.
+    fn drop(&mut self) {
+        self.outbound = None;
+        self.inbound.close();
+        if let Some(thread) = self.thread.take() {
+            // The thread gives up after DRAIN; a panic there has already been reported.
+            let _ = thread.join();
+        }
     }
 }
 
@@ -67,32 +141,24 @@ impl Client {
 #[derive(Debug)]
 struct Link {
     voter: Voter,
-    address: String,
-    outbound: Option<mpsc::UnboundedSender<Bytes>>,
-    inbound: mpsc::Receiver<Result<Vec<u8>, String>>,
-    thread: Option<JoinHandle<()>>,
+    connect: Connect,
+    /// `None` only while there is no connection to be had.
+    wire: Option<Wire>,
+    /// Since when this worker has not been in the run, and how often it has tried to get in again.
+    away_since: Option<Instant>,
+    attempts: u32,
 }
 
 impl Link {
-    fn dial(connect: &Connect, greeting: Greeting) -> Result<Self, ExchangeError> {
-        let (outbound, frames) = mpsc::unbounded_channel();
-        let (to_caller, inbound) = mpsc::channel(INBOUND_FRAMES);
-        let (connected, outcome) = std_mpsc::channel();
-        let cannot = |error| ExchangeError::Lost(Error::Runtime(error).to_string());
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(cannot)?;
-        let to = connect.clone();
-        let thread = std::thread::Builder::new()
-            .name("signvote-client".into())
-            .spawn(move || runtime.block_on(carry(to, connected, frames, to_caller)))
-            .map_err(cannot)?;
-        outcome.recv().unwrap_or_else(|_| Err(ENDED.into())).map_err(ExchangeError::Lost)?;
-        let (address, voter) = (connect.address.clone(), Voter::new(greeting));
-        Ok(Self { voter, address, outbound: Some(outbound), inbound, thread: Some(thread) })
+    fn dial(connect: &Connect, voter: Voter) -> Result<Self, ExchangeError> {
+        let wire = Wire::dial(connect, connect.patience).map_err(|loss| ExchangeError::Lost(loss.reason))?;
+        let away_since = Some(Instant::now());
+        Ok(Self { voter, connect: connect.clone(), wire: Some(wire), away_since, attempts: 0 })
     }
 
     /// Waits for the terms.
     fn welcome(&mut self) -> Result<(Terms, Slot), ExchangeError> {
-        self.transmit()?;
+        self.transmit();
         loop {
             if let (Some(terms), Some(slot)) = (self.voter.terms(), self.voter.place()) {
                 let welcome = (terms.clone(), slot);
@@ -104,43 +170,63 @@ impl Link {
         }
     }
 
-    /// Sends what the voter wants sent.
-    fn transmit(&mut self) -> Result<(), ExchangeError> {
+    /// Sends what the voter wants sent. What does not get out with a connection is sent again with the next one.
+    fn transmit(&mut self) {
         while let Some(frame) = self.voter.poll_transmit() {
-            let sent = self.outbound.as_ref().is_some_and(|outbound| outbound.send(frame).is_ok());
-            if !sent {
-                // What the server said before it hung up tells why, or that the run is over.
-                return self.last_words();
+            if let Some(outbound) = self.wire.as_ref().and_then(|wire| wire.outbound.as_ref()) {
+                let _ = outbound.send(frame);
             }
         }
-        Ok(())
     }
 
-    /// Takes in what came before the connection ended. No error if that is the end of the run: its step is
-    /// then waiting for the caller.
-    fn last_words(&mut self) -> Result<(), ExchangeError> {
-        while !self.voter.is_finished() {
-            let frame = self.inbound.blocking_recv().unwrap_or_else(|| Err(ENDED.into()));
-            let frame = frame.map_err(|reason| self.lost(&reason))?;
-            self.voter.handle(&frame)?;
-        }
-        Ok(())
-    }
-
-    /// Waits for the next frame.
+    /// Waits for the next frame, or for another connection.
     fn wait(&mut self) -> Result<(), ExchangeError> {
-        let frame = self.inbound.blocking_recv().unwrap_or_else(|| Err(ENDED.into()));
-        self.receive(frame)
+        let frame = self.wire.as_mut().and_then(|wire| wire.inbound.blocking_recv());
+        self.receive(frame.unwrap_or_else(|| Err(ENDED.into())))
     }
 
-    fn receive(&mut self, frame: Result<Vec<u8>, String>) -> Result<(), ExchangeError> {
-        let frame = frame.map_err(|reason| self.lost(&reason))?;
-        self.voter.handle(&frame)?;
-        self.transmit()
+    fn receive(&mut self, frame: Result<Vec<u8>, Loss>) -> Result<(), ExchangeError> {
+        let frame = match frame {
+            Ok(frame) => frame,
+            Err(Loss { reason, for_good: false }) => return self.come_back(&reason),
+            Err(Loss { reason, .. }) => return Err(self.lost(&reason)),
+        };
+        match self.voter.handle(&frame) {
+            Ok(()) => {}
+            Err(ElectionError::Refused { later: Later::Again, reason }) => {
+                return self.come_back(&format!("the server refused: {reason}"));
+            }
+            Err(error) => return Err(error.into()),
+        }
+        if self.voter.is_live() {
+            (self.away_since, self.attempts) = (None, 0);
+        }
+        self.transmit();
+        Ok(())
+    }
+
+    /// Makes another connection, if it is not too late for that.
+    fn come_back(&mut self, reason: &str) -> Result<(), ExchangeError> {
+        let joined = self.voter.terms().is_some();
+        let patience = if joined { self.connect.reconnect } else { self.connect.patience };
+        let since = *self.away_since.get_or_insert_with(Instant::now);
+        let left = patience.saturating_sub(since.elapsed());
+        if left.is_zero() {
+            return Err(self.lost(reason));
+        }
+        let (address, round) = (&self.connect.address, self.voter.round().0);
+        tracing::warn!(%address, round, reason, "no connection to the server: looking for it again");
+        self.wire = None;
+        std::thread::sleep(spread(pause(self.attempts)).min(left));
+        self.attempts = self.attempts.saturating_add(1);
+        self.wire = Some(Wire::dial(&self.connect, left).map_err(|loss| self.lost(&loss.reason))?);
+        self.voter.reconnect();
+        self.transmit();
+        Ok(())
     }
 
     fn lost(&self, reason: &str) -> ExchangeError {
-        let address = &self.address;
+        let address = &self.connect.address;
         ExchangeError::Lost(match self.voter.terms() {
             None => format!("{address} did not let this worker in: {reason}"),
             Some(_) => format!("lost the server at {address} in round {}: {reason}", self.voter.round()),
@@ -148,16 +234,16 @@ impl Link {
     }
 }
 
-impl Drop for Link {
-    /// Lets the last frames (a digest, a farewell) go out.
-    fn drop(&mut self) {
-        self.outbound = None;
-        self.inbound.close();
-        if let Some(thread) = self.thread.take() {
-            // The thread ends by itself within DRAIN; a panic there has already been reported.
-            let _ = thread.join();
-        }
-    }
+/// How long to wait before the attempt after so many.
+fn pause(attempts: u32) -> Duration {
+    FIRST_PAUSE.saturating_mul(1 << attempts.min(16)).min(LONGEST_PAUSE)
+}
+
+/// From half as long to half as long again, at random.
+fn spread(pause: Duration) -> Duration {
+    // The standard library draws its hashers' keys at random.
+    let random = RandomState::new().build_hasher().finish() % 1024;
+    pause / 2 + pause * (random as u32) / 1024
 }
 
 impl Exchange for Client {
@@ -173,6 +259,10 @@ impl Exchange for Client {
         self.link.voter.parameters()
     }
 
+    fn position(&self) -> Position {
+        self.link.voter.position()
+    }
+
     fn next(&mut self) -> Result<Step, ExchangeError> {
         loop {
             if let Some(step) = self.link.voter.poll_step() {
@@ -185,7 +275,8 @@ impl Exchange for Client {
     fn try_next(&mut self) -> Result<Option<Step>, ExchangeError> {
         // The server hangs up on who has said goodbye: after the end of the run that is no loss.
         while !self.link.voter.is_finished()
-            && let Ok(frame) = self.link.inbound.try_recv()
+            && let Some(wire) = &mut self.link.wire
+            && let Ok(frame) = wire.inbound.try_recv()
         {
             self.link.receive(frame)?;
         }
@@ -200,7 +291,8 @@ impl Exchange for Client {
         non_finite: u64,
     ) -> Result<(), ExchangeError> {
         self.link.voter.report(loss, correct, samples, non_finite)?;
-        self.link.transmit()
+        self.link.transmit();
+        Ok(())
     }
 
     fn submit_signs(
@@ -210,45 +302,116 @@ impl Exchange for Client {
         abstain: &[u64],
     ) -> Result<(), ExchangeError> {
         self.link.voter.submit_signs(first_word, signs, abstain)?;
-        self.link.transmit()
+        self.link.transmit();
+        Ok(())
     }
 
     fn submit_gradient(&mut self, first: usize, gradient: &[f32]) -> Result<(), ExchangeError> {
         self.link.voter.submit_gradient(first, gradient)?;
-        self.link.transmit()
+        self.link.transmit();
+        Ok(())
+    }
+}
+
+/// Asks the server at `connect` how its run stands; the answer is JSON.
+///
+/// # Errors
+/// If nobody answers, or what answers is no server of this kind.
+pub fn ask_status(connect: &Connect) -> Result<String, ExchangeError> {
+    use signvote_election::wire::{ToWorker, ask};
+    let lost = |loss: Loss| ExchangeError::Lost(loss.reason);
+    let mut wire = Wire::dial(connect, connect.patience).map_err(lost)?;
+    if let Some(outbound) = &wire.outbound {
+        let _ = outbound.send(ask());
+    }
+    let frame = wire.inbound.blocking_recv().unwrap_or_else(|| Err(ENDED.into())).map_err(lost)?;
+    match ToWorker::decode(&frame)? {
+        ToWorker::Status { json } => Ok(json),
+        ToWorker::Refused { later, reason } => Err(ElectionError::Refused { later, reason }.into()),
+        _ => Err(ExchangeError::Lost(format!("{} answered something else", connect.address))),
     }
 }
 
 /// The network thread: connects, then carries frames both ways until the caller hangs up or the stream ends.
 async fn carry(
     to: Connect,
-    connected: std_mpsc::Sender<Result<(), String>>,
+    patience: Duration,
+    connected: std_mpsc::Sender<Result<(), Loss>>,
     mut frames: mpsc::UnboundedReceiver<Bytes>,
-    inbound: mpsc::Sender<Result<Vec<u8>, String>>,
+    inbound: mpsc::Sender<Result<Vec<u8>, Loss>>,
 ) {
-    let stream = match dial(&to).await {
+    let caller_gone = inbound.clone();
+    let stream = tokio::select! {
+        stream = dial(&to, patience) => stream,
+        () = caller_gone.closed() => return,
+    };
+    let stream = match stream {
         Ok(stream) => stream,
-        Err(reason) => {
-            let _ = connected.send(Err(reason));
+        Err(loss) => {
+            let _ = connected.send(Err(loss));
             return;
         }
     };
     prepare(&stream);
-    if connected.send(Ok(())).is_err() {
+    let Some(tls) = &to.tls else {
+        if connected.send(Ok(())).is_ok() {
+            let (read, write) = stream.into_split();
+            exchange(read, write, &mut frames, inbound).await;
+        }
         return;
+    };
+    let secured = tokio::time::timeout(HANDSHAKE, tls.connect(stream)).await;
+    let outcome = match secured {
+        Ok(Ok(stream)) => Ok(stream),
+        // Lost on the way is another matter than not trusted.
+        Ok(Err(Error::Lost(error))) => Err(Loss { reason: error.to_string(), for_good: false }),
+        Ok(Err(error)) => Err(Loss { reason: format!("{}: {error}", to.address), for_good: true }),
+        Err(_) => Err("the handshake was not through in time".into()),
+    };
+    match outcome {
+        Ok(stream) if connected.send(Ok(())).is_ok() => {
+            let (read, write) = tokio::io::split(stream);
+            exchange(read, write, &mut frames, inbound).await;
+        }
+        Ok(_) => {}
+        Err(loss @ Loss { for_good: true, .. }) => {
+            let _ = connected.send(Err(loss));
+        }
+        // As if the connection had stood, and was lost: it is made again.
+        Err(loss) => {
+            let _ = connected.send(Ok(()));
+            let _ = inbound.send(Err(loss)).await;
+        }
     }
-    let (read, write) = stream.into_split();
+}
+
+/// Carries frames both ways.
+async fn exchange(
+    read: impl AsyncRead + Unpin,
+    write: impl AsyncWrite + Unpin,
+    frames: &mut mpsc::UnboundedReceiver<Bytes>,
+    inbound: mpsc::Sender<Result<Vec<u8>, Loss>>,
+) {
+    let caller_gone = inbound.clone();
     let reader = async move {
         let mut stream = BufReader::with_capacity(BUFFER_BYTES, read);
         loop {
-            let frame = read_frame(&mut stream, || MAX_FRAME_BYTES).await.map_err(|error| error.to_string());
+            let frame = read_frame(&mut stream, || MAX_FRAME_BYTES).await.map_err(loss_of);
             let ended = frame.is_err();
             if inbound.send(frame).await.is_err() || ended {
                 return;
             }
         }
     };
-    let writer = write_queue(write, &mut frames, |_| {});
+    let writer = async move {
+        let mut stream = buffered(write);
+        loop {
+            match write_frames(&mut stream, frames, |_| {}).await {
+                Ok(true) => {}
+                ended => return ended,
+            }
+        }
+    };
     let (mut reader, mut writer) = (std::pin::pin!(reader), std::pin::pin!(writer));
     tokio::select! {
         () = &mut reader => {
@@ -261,18 +424,35 @@ async fn carry(
                 let _ = tokio::time::timeout(DRAIN, &mut reader).await;
             }
         }
+        () = caller_gone.closed() => {
+            let _ = tokio::time::timeout(DRAIN, &mut writer).await;
+        }
+    }
+}
+
+fn loss_of(error: ReadError) -> Loss {
+    match error {
+        ReadError::Io(error) => match tls::explain(error) {
+            Error::Lost(error) => Loss { reason: ReadError::Io(error).to_string(), for_good: false },
+            // Its certificate does not count: that does not change by itself.
+            error => Loss { reason: error.to_string(), for_good: true },
+        },
+        error => Loss { reason: error.to_string(), for_good: false },
     }
 }
 
 /// Tries to connect for as long as the patience lasts; a name that does not resolve fails at once.
-async fn dial(to: &Connect) -> Result<TcpStream, String> {
+async fn dial(to: &Connect, patience: Duration) -> Result<TcpStream, Loss> {
     // A time that no clock reaches is as good as a year.
-    let until = Instant::now().checked_add(to.patience).unwrap_or_else(|| Instant::now() + YEAR);
-    let mut pause = FIRST_PAUSE;
+    let until = Instant::now().checked_add(patience).unwrap_or_else(|| Instant::now() + YEAR);
+    let mut attempts = 0;
     loop {
         let addresses: Vec<_> = match tokio::net::lookup_host(&to.address).await {
             Ok(addresses) => addresses.collect(),
-            Err(error) => return Err(format!("cannot find the server's address {:?}: {error}", to.address)),
+            Err(error) => {
+                let reason = format!("cannot find the server's address {:?}: {error}", to.address);
+                return Err(Loss { reason, for_good: true });
+            }
         };
         let attempt = TcpStream::connect(&addresses[..]);
         let left = until.saturating_duration_since(Instant::now()).max(FIRST_PAUSE);
@@ -281,13 +461,30 @@ async fn dial(to: &Connect) -> Result<TcpStream, String> {
             Ok(Err(error)) => error.to_string(),
             Err(_) => "no answer".into(),
         };
+        let pause = spread(pause(attempts));
+        attempts += 1;
         if Instant::now() + pause >= until {
-            return Err(format!(
-                "no server answers at {}: {error} (tried for {:?}; is `signvote server` running there?)",
-                to.address, to.patience
-            ));
+            let reason = format!(
+                "no server answers at {}: {error} (tried for {patience:?}; is `signvote server` running there?)",
+                to.address
+            );
+            return Err(Loss { reason, for_good: true });
         }
         tokio::time::sleep(pause).await;
-        pause = (pause * 2).min(LONGEST_PAUSE);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_double_up_to_a_bound_and_are_spread() {
+        assert_eq!(pause(0), FIRST_PAUSE);
+        assert_eq!(pause(1), FIRST_PAUSE * 2);
+        assert_eq!(pause(u32::MAX), LONGEST_PAUSE);
+        let spread: Vec<_> = (0..100).map(|_| spread(LONGEST_PAUSE)).collect();
+        assert!(spread.iter().all(|&it| it >= LONGEST_PAUSE / 2 && it <= LONGEST_PAUSE * 3 / 2));
+        assert!(spread.iter().any(|&it| it != spread[0]));
     }
 }

@@ -19,7 +19,7 @@ pub enum Error {
     /// Listening there would let anyone on the network vote.
     #[error(
         "refusing to listen at {address}: beyond loopback, anyone who reaches the port could vote; \
-         this version has no TLS yet, so pass --insecure if the network itself is trusted"
+         make certificates with `signvote certs init` and pass --tls DIR, or pass --insecure if the network itself is trusted"
     )]
     Insecure {
         /// The address.

@@ -18,7 +18,7 @@ mod server;
 mod socket;
 pub mod tls;
 
-pub use client::{Client, Connect};
+pub use client::{Client, Connect, ask_status};
 pub use error::{Error, Fault};
 pub use identity::{Name, Peer, SERVER, SigningKey, verify_signature};
-pub use server::{Observer, Serve, listen, serve};
+pub use server::{Observer, Serve, Stop, listen, serve};

@@ -1,111 +1,136 @@
 //! Sockets, clock and byte counts around an election's server.
 
-use std::collections::HashMap;
+mod connection;
+
+use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::ops::ControlFlow;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use bytes::Bytes;
-use signvote_election::wire::{self, LENGTH_BYTES};
-use signvote_election::{Event, Output, PeerId, Server, Slot, Traffic};
-use tokio::io::BufReader;
+use signvote_election::{
+    Event, Identity, Origin, Output, PeerId, PublicKey, Record, Server, Slot, Traffic, wire,
+};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
+use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::Instant;
 
-use crate::Error;
 use crate::counted::{Counted, Counters};
-use crate::frames::{BUFFER_BYTES, ReadError, read_frame, write_queue};
 use crate::socket::prepare;
+use crate::tls::Acceptor;
+use crate::{Error, Peer};
+use connection::{Connection, Inbound};
 
 /// Frames read but not yet handled, over all connections: past that, reading waits.
 const INBOUND_FRAMES: usize = 256;
-/// Connections beyond the run's places: newcomers that have yet to be refused.
+/// Connections beyond the run's places: newcomers that have yet to be refused, and handshakes.
 const SPARE_CONNECTIONS: usize = 64;
-/// How long a queue may take to drain after its connection is done with.
-const DRAIN: Duration = Duration::from_secs(5);
-/// How long a peer that was sent away is still listened to, its words discarded: closing a socket with unread
-/// bytes resets the connection, and the peer would never read why.
-const LINGER: Duration = Duration::from_secs(1);
-
+/// How long a newcomer's handshake may take.
+const HANDSHAKE: Duration = Duration::from_secs(10);
 /// How long newcomers wait after one could not be accepted.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// How often the list of revoked certificates is looked at.
+const REVOCATIONS: Duration = Duration::from_secs(1);
+/// Bytes that may wait for a peer before it is sent no more verdicts as they happen.
+const CONGESTED_BYTES: usize = 4 << 20;
 
 /// Who is told what happens, with a look at the election's state at that moment.
+///
+/// `Break` with a reason ends this server after the last committed round.
 pub trait Observer {
-    /// Something happened. `Break` with a reason ends the run after the last committed round.
+    /// Something happened. `Break` ends the run.
     fn observe(&mut self, event: &Event, election: &Server) -> ControlFlow<String>;
+
+    /// A round was decided, and nobody has heard of its commit yet. After `Break` nobody does: the server goes,
+    /// and the round has not happened.
+    fn record(&mut self, _record: &Record, _election: &Server) -> ControlFlow<String> {
+        ControlFlow::Continue(())
+    }
+
+    /// A place belongs to this identity from now on.
+    fn bound(&mut self, _slot: Slot, _identity: &Identity, _election: &Server) -> ControlFlow<String> {
+        ControlFlow::Continue(())
+    }
 }
 
 /// How to serve.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Serve {
     /// Rounds between two [`Event::Traffic`]; one more comes at the end. 0 for only that.
     pub traffic_every: u64,
     /// Places for workers: bounds the connections.
     pub workers: u16,
+    /// Who is let in; `None`: everybody, unencrypted.
+    pub tls: Option<Acceptor>,
 }
 
-/// Listens at `address`, which beyond loopback has to be called insecure.
+/// What a server can be told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Stop {
+    /// The run is over.
+    Finish {
+        /// Why.
+        reason: String,
+    },
+    /// The server goes after the open round, and the run may be resumed. Said twice: at once.
+    Pause {
+        /// Why.
+        reason: String,
+        /// How long the open round may take.
+        patience: Duration,
+    },
+}
+
+/// Listens at `address`, which beyond loopback needs identities, or has to be called insecure.
 ///
 /// # Errors
-/// If the address is taken, not allowed, or reachable by others while `insecure` is false.
-pub async fn listen(address: SocketAddr, insecure: bool) -> Result<TcpListener, Error> {
-    if !address.ip().is_loopback() && !insecure {
+/// If the address is taken, not allowed, or reachable by others while `open` is false.
+pub async fn listen(address: SocketAddr, open: bool) -> Result<TcpListener, Error> {
+    if !address.ip().is_loopback() && !open {
         return Err(Error::Insecure { address: address.to_string() });
     }
     TcpListener::bind(address).await.map_err(|source| Error::Listen { address: address.to_string(), source })
 }
 
-/// Serves an election until it is done, or until `stop` yields a reason; gives the election back.
+/// Serves an election until it is done, stopping it as `stops` says; gives the election back.
 pub async fn serve(
     listener: TcpListener,
     election: Server,
     options: Serve,
     observer: &mut dyn Observer,
-    stop: impl Future<Output = String>,
+    mut stops: mpsc::UnboundedReceiver<Stop>,
 ) -> Server {
     let (inbound, mut from_peers) = mpsc::channel(INBOUND_FRAMES);
-    let mut shell = Shell {
-        election,
-        options,
-        observer,
-        connections: HashMap::new(),
-        traffic: (0..options.workers).filter_map(|i| Slot::new(i + 1)).map(no_traffic).collect(),
-        ended: Vec::new(),
-        start: Instant::now(),
-        leaving: tokio::task::JoinSet::new(),
-        done: false,
-    };
-    let mut next_peer = 0;
-    let mut stop = std::pin::pin!(stop);
-    let mut stopping = false;
+    let mut shell = Shell::new(election, options, observer, inbound);
     // When the next newcomer may be let in: put off after a failed attempt.
     let mut accept_from = Instant::now();
+    let mut revocations = tokio::time::interval(REVOCATIONS);
+    shell.drain();
     while !shell.done {
         // A time that no clock reaches is no timeout.
         let timeout = shell.election.next_timeout().and_then(|at| shell.start.checked_add(at));
-        let full =
-            shell.connections.len() + shell.leaving.len() >= usize::from(options.workers) + SPARE_CONNECTIONS;
+        let full = shell.leaving.len() >= SPARE_CONNECTIONS;
         tokio::select! {
             Some((peer, message)) = from_peers.recv() => shell.receive(peer, message),
             accepted = accept(&listener, accept_from), if !full => match accepted {
-                Ok((stream, _)) => {
-                    next_peer += 1;
-                    shell.accept(PeerId(next_peer), stream, inbound.clone());
-                }
+                Ok((stream, address)) => shell.welcome(stream, address),
                 // Out of file descriptors, say: that concerns newcomers, not the run.
                 Err(_) => accept_from = Instant::now() + ACCEPT_PAUSE,
             },
-            // Makes room for newcomers.
-            Some(_) = shell.leaving.join_next(), if !shell.leaving.is_empty() => {}
-            () = sleep_until(timeout) => shell.election.handle_timeout(shell.start.elapsed()),
-            reason = &mut stop, if !stopping => {
-                stopping = true;
-                shell.election.stop(shell.start.elapsed(), &reason);
+            Some(greeted) = shell.handshakes.join_next() => {
+                // Aborted: a newer stranger took its room.
+                if let Ok(greeted) = greeted {
+                    shell.greeted(greeted);
+                }
             }
+            // Makes room for newcomers.
+            Some(_) = shell.leaving.join_next() => {}
+            () = sleep_until(timeout) => shell.election.handle_timeout(shell.start.elapsed()),
+            _ = revocations.tick(), if shell.options.tls.is_some() => shell.revoke(),
+            Some(stop) = stops.recv() => shell.stop(stop),
         }
         shell.drain();
     }
@@ -125,22 +150,11 @@ async fn sleep_until(at: Option<Instant>) {
     }
 }
 
-/// What a connection's tasks tell the shell.
-enum Inbound {
-    Frame(Vec<u8>),
-    /// Nothing more will come.
-    Ended(ReadError),
-}
-
-/// The shell's side of one connection.
-struct Connection {
-    queue: mpsc::UnboundedSender<Bytes>,
-    queued_bytes: Arc<AtomicUsize>,
-    /// Longest frame that it may send now.
-    allowed: Arc<AtomicUsize>,
+/// A newcomer's stream, once it is known who speaks on it.
+struct Greeted {
+    address: SocketAddr,
     counters: Arc<Counters>,
-    slot: Option<Slot>,
-    tasks: [tokio::task::JoinHandle<()>; 2],
+    outcome: Result<(tokio_rustls::TlsStream<Counted<TcpStream>>, Peer), String>,
 }
 
 struct Shell<'a> {
@@ -148,66 +162,123 @@ struct Shell<'a> {
     options: Serve,
     observer: &'a mut dyn Observer,
     connections: HashMap<PeerId, Connection>,
+    last_peer: u64,
+    inbound: mpsc::Sender<(PeerId, Inbound)>,
+    /// Newcomers in their TLS handshake, and how to end the one that has been at it longest.
+    handshakes: JoinSet<Greeted>,
+    oldest_handshakes: VecDeque<AbortHandle>,
     /// Bytes of connections that have ended, by place.
     traffic: Vec<Traffic>,
     /// Counters of connections that are ending.
     ended: Vec<(Slot, Arc<Counters>)>,
     start: Instant,
+    /// Those whose queues were too long when they were last sent something.
+    congested: Vec<PeerId>,
     /// Connections that are done with, but may still have something to say.
-    leaving: tokio::task::JoinSet<()>,
+    leaving: JoinSet<()>,
     done: bool,
 }
 
-impl Shell<'_> {
-    fn accept(&mut self, peer: PeerId, stream: TcpStream, inbound: mpsc::Sender<(PeerId, Inbound)>) {
+impl<'a> Shell<'a> {
+    fn new(
+        election: Server,
+        options: Serve,
+        observer: &'a mut dyn Observer,
+        inbound: mpsc::Sender<(PeerId, Inbound)>,
+    ) -> Self {
+        Self {
+            election,
+            observer,
+            connections: HashMap::new(),
+            last_peer: 0,
+            inbound,
+            handshakes: JoinSet::new(),
+            oldest_handshakes: VecDeque::new(),
+            traffic: (0..options.workers).filter_map(|i| Slot::new(i + 1)).map(no_traffic).collect(),
+            options,
+            ended: Vec::new(),
+            start: Instant::now(),
+            congested: Vec::new(),
+            leaving: JoinSet::new(),
+            done: false,
+        }
+    }
+
+    /// Somebody has connected. Strangers have limited room, in which the newest takes the oldest one's: however many
+    /// come and say nothing, a worker gets in.
+    fn welcome(&mut self, stream: TcpStream, address: SocketAddr) {
         prepare(&stream);
         let counters = Arc::new(Counters::default());
-        let (read, write) = stream.into_split();
-        let allowed = Arc::new(AtomicUsize::new(wire::MAX_HELLO_BYTES));
-        let reader = {
-            let (counters, allowed) = (Arc::clone(&counters), Arc::clone(&allowed));
-            let stream = Counted::new(read, Arc::clone(&counters));
-            tokio::spawn(async move {
-                let mut stream = BufReader::with_capacity(BUFFER_BYTES, stream);
-                loop {
-                    let message = match read_frame(&mut stream, || allowed.load(Relaxed)).await {
-                        Ok(frame) => Inbound::Frame(frame),
-                        Err(error) => Inbound::Ended(error),
-                    };
-                    if let Inbound::Frame(frame) = &message {
-                        count_join(&counters.join_up, frame);
-                    }
-                    let ended = matches!(message, Inbound::Ended(_));
-                    let discard = matches!(message, Inbound::Ended(ReadError::TooLong { .. }));
-                    if inbound.send((peer, message)).await.is_err() || (ended && !discard) {
-                        return;
-                    }
-                    if discard {
-                        // Until LINGER is over; an error ends it too.
-                        let _ = tokio::io::copy(&mut stream, &mut tokio::io::sink()).await;
-                        return;
-                    }
-                }
-            })
+        let Some(tls) = self.options.tls.clone() else {
+            self.make_room();
+            let (read, write) = stream.into_split();
+            let read = Counted::new(read, Arc::clone(&counters));
+            let write = Counted::new(write, Arc::clone(&counters));
+            let origin = Origin { address: address.ip().to_string(), identity: None };
+            self.connect(read, write, counters, origin, None);
+            return;
         };
-        let (queue, mut frames) = mpsc::unbounded_channel();
-        let queued_bytes = Arc::new(AtomicUsize::new(0));
-        let writer = {
-            let (counters, queued) = (Arc::clone(&counters), Arc::clone(&queued_bytes));
-            let stream = Counted::new(write, Arc::clone(&counters));
-            tokio::spawn(async move {
-                // A failed write shows at the reader too, which tells the shell.
-                let _ = write_queue(stream, &mut frames, |frame| {
-                    queued.fetch_sub(frame.len(), Relaxed);
-                    count_join(&counters.join_down, frame);
-                })
-                .await;
-            })
+        self.oldest_handshakes.retain(|handshake| !handshake.is_finished());
+        if self.oldest_handshakes.len() >= SPARE_CONNECTIONS
+            && let Some(oldest) = self.oldest_handshakes.pop_front()
+        {
+            oldest.abort();
+        }
+        let task = async move {
+            let stream = Counted::new(stream, Arc::clone(&counters));
+            let outcome = match tokio::time::timeout(HANDSHAKE, tls.accept(stream)).await {
+                Ok(Ok(secured)) => Ok(secured),
+                Ok(Err(error)) => Err(error.to_string()),
+                Err(_) => Err(format!("its handshake was not through after {HANDSHAKE:?}")),
+            };
+            Greeted { address, counters, outcome }
         };
-        let tasks = [reader, writer];
-        self.connections
-            .insert(peer, Connection { queue, queued_bytes, allowed, counters, slot: None, tasks });
-        self.election.connected(self.start.elapsed(), peer);
+        let handle = self.handshakes.spawn(task);
+        self.oldest_handshakes.push_back(handle);
+    }
+
+    /// A handshake is through, or has failed.
+    fn greeted(&mut self, Greeted { address, counters, outcome }: Greeted) {
+        let address = address.ip().to_string();
+        let (stream, peer) = match outcome {
+            Ok(secured) => secured,
+            Err(reason) => {
+                self.election.stranger(self.start.elapsed(), &address, &reason);
+                return;
+            }
+        };
+        self.make_room();
+        // The handshake is no traffic of rounds.
+        counters.join_up.store(counters.up.load(Relaxed), Relaxed);
+        counters.join_down.store(counters.down.load(Relaxed), Relaxed);
+        let identity = Identity { name: peer.name().to_string(), key: PublicKey(*peer.key()) };
+        let (read, write) = tokio::io::split(stream);
+        self.connect(read, write, counters, Origin { address, identity: Some(identity) }, Some(peer));
+    }
+
+    fn make_room(&mut self) {
+        let strangers = self.election.strangers();
+        if strangers.len() >= SPARE_CONNECTIONS
+            && let Some(&oldest) = strangers.first()
+        {
+            self.election.disconnected(self.start.elapsed(), oldest, "a newer stranger took its room");
+            self.abort(oldest);
+        }
+    }
+
+    fn connect(
+        &mut self,
+        read: impl tokio::io::AsyncRead + Send + Unpin + 'static,
+        write: impl tokio::io::AsyncWrite + Send + Unpin + 'static,
+        counters: Arc<Counters>,
+        origin: Origin,
+        certificate: Option<Peer>,
+    ) {
+        self.last_peer += 1;
+        let peer = PeerId(self.last_peer);
+        let connection = Connection::start(peer, read, write, counters, certificate, self.inbound.clone());
+        self.connections.insert(peer, connection);
+        self.election.connected(self.start.elapsed(), peer, origin);
     }
 
     fn receive(&mut self, peer: PeerId, message: Inbound) {
@@ -220,23 +291,82 @@ impl Shell<'_> {
                     connection.slot = connection.slot.or_else(|| self.election.slot_of(peer));
                 }
             }
-            Inbound::Ended(error @ ReadError::TooLong { .. }) => {
-                self.election.refuse(now, peer, &error.to_string());
-            }
+            Inbound::Drained => self.election.drained(now, peer),
+            Inbound::Offence(error) => self.election.refuse(now, peer, &error),
             Inbound::Ended(error) => {
-                self.election.disconnected(now, peer, &error.to_string());
+                self.election.disconnected(now, peer, &error);
                 self.close(peer);
             }
         }
     }
 
+    fn stop(&mut self, stop: Stop) {
+        let now = self.start.elapsed();
+        match stop {
+            Stop::Finish { reason } => self.election.stop(now, &reason),
+            Stop::Pause { reason, patience } => self.election.pause(now, &reason, patience),
+        }
+    }
+
+    /// Puts out those whose certificates have been revoked.
+    fn revoke(&mut self) {
+        let Some(tls) = &self.options.tls else { return };
+        match tls.reload() {
+            Ok(true) => {}
+            Ok(false) => return,
+            Err(error) => {
+                tracing::error!(%error, "the list of revoked certificates cannot be read; the last one holds");
+                return;
+            }
+        }
+        let revoked: Vec<_> = self
+            .connections
+            .iter()
+            .filter_map(|(&peer, connection)| {
+                let error = tls.still_valid(connection.certificate.as_ref()?).err()?;
+                Some((peer, error.to_string()))
+            })
+            .collect();
+        for (peer, reason) in revoked {
+            self.election.expel(self.start.elapsed(), peer, &reason);
+        }
+    }
+
     /// Does everything that the election wants done.
     fn drain(&mut self) {
+        self.carry_out();
+        // Who has been left behind is sent nothing more, and may have drained before anyone asked it to say so.
+        for peer in std::mem::take(&mut self.congested) {
+            let Some(connection) = self.connections.get(&peer) else { continue };
+            if !self.election.is_behind(peer) {
+                self.congested.push(peer);
+                continue;
+            }
+            connection.behind.store(true, Relaxed);
+            if connection.queued_bytes.load(Relaxed) == 0 {
+                self.election.drained(self.start.elapsed(), peer);
+                self.carry_out();
+            }
+        }
+    }
+
+    fn carry_out(&mut self) {
         while let Some(output) = self.election.poll() {
             match output {
                 Output::Send { peer, frame } => self.send(peer, frame),
                 Output::Close { peer } => self.close(peer),
                 Output::Event(event) => self.observe(&event),
+                Output::Record(record) => {
+                    if let ControlFlow::Break(reason) = self.observer.record(&record, &self.election) {
+                        self.election.abandon(&reason);
+                    }
+                }
+                Output::Bound { slot, identity } => {
+                    if let ControlFlow::Break(reason) = self.observer.bound(slot, &identity, &self.election) {
+                        self.election.abandon(&reason);
+                    }
+                }
+                Output::Status { peer } => self.tell_status(peer),
                 Output::Done => self.done = true,
                 _ => {}
             }
@@ -247,18 +377,32 @@ impl Shell<'_> {
         let Some(connection) = self.connections.get(&peer) else { return };
         // Before the peer can answer: this frame may be the one that lets it send more.
         connection.allowed.store(self.election.max_frame_bytes(peer), Relaxed);
+        let behind = self.election.is_behind(peer);
+        connection.behind.store(behind, Relaxed);
         let model_bytes = self.election.model().map_or(0, |(_, x, _)| x.len() * 4);
-        // A snapshot and some rounds may wait for a slow link; who reads nothing at all is let go.
-        let most = 64 * 1024 * 1024 + 2 * model_bytes;
         let queued = connection.queued_bytes.fetch_add(frame.len(), Relaxed) + frame.len();
-        if queued > most {
-            let reason = format!("it does not read: {queued} bytes wait for it");
-            self.abort(peer);
-            self.election.disconnected(self.start.elapsed(), peer, &reason);
-            return;
+        // A round's verdict may be longer than what is much for a small model. Twice that can wait: the verdict
+        // that was on its way, and the one that is finished.
+        let much = CONGESTED_BYTES + model_bytes / 16;
+        if queued > much && !behind {
+            self.election.congested(peer);
+            if !self.congested.contains(&peer) {
+                self.congested.push(peer);
+            }
         }
         // A closed queue means a dead connection; its reader says so.
         let _ = connection.queue.send(frame);
+    }
+
+    fn tell_status(&mut self, peer: PeerId) {
+        let mut status = self.election.status(self.start.elapsed());
+        for (worker, traffic) in status.workers.iter_mut().zip(self.traffic_so_far()) {
+            worker.traffic = Some(traffic);
+        }
+        // Numbers and strings: there is nothing in it that JSON cannot say.
+        if let Ok(json) = serde_json::to_string(&status) {
+            self.send(peer, wire::status(&json));
+        }
     }
 
     /// Forgets a connection. Its last frames still go out, within bounds.
@@ -272,7 +416,7 @@ impl Shell<'_> {
     fn abort(&mut self, peer: PeerId) {
         if let Some(connection) = self.connections.remove(&peer) {
             self.keep_traffic(&connection);
-            connection.tasks.iter().for_each(tokio::task::JoinHandle::abort);
+            connection.abort();
         }
     }
 
@@ -296,7 +440,7 @@ impl Shell<'_> {
         let every = self.options.traffic_every;
         let traffic_is_due = match event {
             Event::Committed { round, .. } => every > 0 && round.next().0.is_multiple_of(every),
-            Event::Finished { .. } => true,
+            Event::Finished { .. } | Event::Paused { .. } => true,
             _ => false,
         };
         if traffic_is_due {
@@ -324,28 +468,11 @@ impl Shell<'_> {
 
     /// Lets the last frames go out to everyone, at the same time.
     async fn farewell(&mut self) {
+        self.handshakes.abort_all();
         self.connections.drain().for_each(|(_, connection)| {
             self.leaving.spawn(connection.leave());
         });
         while self.leaving.join_next().await.is_some() {}
-    }
-}
-
-impl Connection {
-    /// Lets the queue drain, then the peer hang up; neither for ever.
-    async fn leave(self) {
-        drop(self.queue);
-        let [mut reader, mut writer] = self.tasks;
-        let _ = tokio::time::timeout(DRAIN, &mut writer).await;
-        writer.abort();
-        let _ = tokio::time::timeout(LINGER, &mut reader).await;
-        reader.abort();
-    }
-}
-
-fn count_join(counter: &AtomicU64, frame: &[u8]) {
-    if !frame.get(LENGTH_BYTES).is_some_and(|&kind| wire::is_round_traffic(kind)) {
-        counter.fetch_add(frame.len() as u64, Relaxed);
     }
 }
 

@@ -389,6 +389,24 @@ impl Server {
         }
     }
 
+    /// Connections that have not said who they are, the oldest first.
+    pub fn strangers(&self) -> Vec<PeerId> {
+        let greeting =
+            |(&peer, it): (&PeerId, &Peer)| matches!(it.state, PeerState::Greeting).then_some(peer);
+        self.peers.iter().filter_map(greeting).collect()
+    }
+
+    /// Somebody was turned away before there was a connection: its handshake failed, say.
+    pub fn stranger(&mut self, now: Duration, address: &str, reason: &str) {
+        let origin = Origin { address: address.to_owned(), identity: None }.key();
+        if self.origins.kept_out(now, &origin).is_some() {
+            self.origins.turned_away += 1;
+            return;
+        }
+        self.event(Event::Refused { name: String::new(), reason: format!("{address}: {reason}") });
+        self.count_offence(now, origin, reason);
+    }
+
     /// Tells a peer why it has to go, and forgets it.
     pub(super) fn put_out(&mut self, now: Duration, peer: PeerId, later: Later, reason: &str) {
         self.send(peer, to_worker::refused(later, reason));
@@ -400,6 +418,10 @@ impl Server {
     pub(super) fn offend(&mut self, now: Duration, peer: PeerId, reason: &str) {
         let Some(origin) = self.peers.get(&peer).map(|peer| peer.origin.key()) else { return };
         self.put_out(now, peer, Later::Again, reason);
+        self.count_offence(now, origin, reason);
+    }
+
+    pub(super) fn count_offence(&mut self, now: Duration, origin: String, reason: &str) {
         if let Some(kept_out) = self.origins.offend(now, &origin, self.config.patience) {
             let reason = reason.to_owned();
             self.event(Event::KeptOut { origin, seconds: kept_out.as_secs_f64(), reason });

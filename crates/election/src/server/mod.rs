@@ -252,7 +252,13 @@ impl Server {
 
     /// A peer's connection has ended; `reason` is what the shell knows about it.
     pub fn disconnected(&mut self, now: Duration, peer: PeerId, reason: &str) {
+        let stranger = self.peers.get(&peer).filter(|peer| matches!(peer.state, PeerState::Greeting));
+        let origin = stranger.map(|peer| peer.origin.key());
         self.part(now, peer, reason);
+        if let Some(origin) = origin {
+            // It came and said nothing: a scan of ports does, and fills the log if nobody counts.
+            self.count_offence(now, origin, reason);
+        }
     }
 
     /// A peer has broken a rule of the shell, such as the length of a frame: it is told why, and put out.
