@@ -8,8 +8,9 @@ use std::sync::mpsc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use signvote_election::decision::{DeadlineRule, SecondConnection};
 use signvote_election::{
-    AggregateKind, Config, Event, Exchange, ExchangeError, Greeting, Layout, Optimizer, RunId, Schedule,
+    AggregateKind, Config, Event, Exchange, ExchangeError, Greeting, Layout, Optimizer, Patience, RunId, Schedule,
     Server, Settings, Shape, Slot, Step, TensorSpec, Terms, TiePolicy, Traffic,
 };
 use signvote_kernels::AbstainOn;
@@ -34,6 +35,7 @@ fn config(workers: u16) -> Config {
         chunk_coordinates: 65_536,
         digest_every: 2,
         max_non_finite: 0,
+        signed: false,
         settings: Settings::default(),
     };
     Config {
@@ -42,7 +44,7 @@ fn config(workers: u16) -> Config {
         min_voters: 1,
         optimizer: Optimizer::Sgd { momentum: 0.0 },
         quorum: usize::from(workers),
-        deadline: None,
+        deadline: DeadlineRule::Never,
         schedule: Schedule::new(0.01, 0, ROUNDS, Shape::Constant).unwrap(),
         weight_decay: 0.0,
         max_dimension: DIMENSION,
@@ -50,6 +52,11 @@ fn config(workers: u16) -> Config {
         joining_timeout: PATIENCE,
         farewell_timeout: PATIENCE,
         initial: None,
+        second: SecondConnection::default(),
+        patience: Patience { offences: 16, window: PATIENCE, kept_out: PATIENCE },
+        ring_bytes: 1 << 20,
+        record_ballots: false,
+        return_grace: PATIENCE,
     }
 }
 
@@ -72,8 +79,8 @@ fn start(workers: u16) -> (SocketAddr, mpsc::Receiver<Event>, JoinHandle<Vec<f32
             let listener = listen("127.0.0.1:0".parse().unwrap(), false).await.unwrap();
             address.send(listener.local_addr().unwrap()).unwrap();
             let server = Server::new(config(workers)).unwrap();
-            let options = Serve { traffic_every: 0, workers };
-            let server = serve(listener, server, options, &mut Tell(tell), std::future::pending()).await;
+            let options = Serve { traffic_every: 0, workers, tls: None };
+            let server = serve(listener, server, options, &mut Tell(tell), tokio::sync::mpsc::unbounded_channel().1).await;
             server.model().map_or(vec![], |(_, x, _)| x.to_vec())
         })
     });
@@ -85,15 +92,25 @@ fn layout() -> Layout {
 }
 
 fn join(address: SocketAddr, slot: u16) -> Result<Client, ExchangeError> {
-    let connect = Connect { address: address.to_string(), patience: PATIENCE };
+    join_within(PATIENCE, address, slot)
+}
+
+fn join_within(patience: Duration, address: SocketAddr, slot: u16) -> Result<Client, ExchangeError> {
+    let connect = Connect {
+        address: address.to_string(),
+        patience,
+        reconnect: Duration::ZERO,
+        tls: None,
+    };
     let greeting = Greeting {
         layout: layout(),
         settings: Settings::default(),
         run: None,
         slot: Slot::new(slot),
         name: format!("worker-{slot}"),
+        key: None,
     };
-    Client::connect(&connect, greeting, |_| vec![0.5; DIMENSION])
+    Client::connect(&connect, greeting, None, |_| vec![0.5; DIMENSION])
 }
 
 /// Votes until the run is over, the same bits everywhere in the signs of place and round. Returns x.
@@ -132,11 +149,11 @@ fn wait_for<T>(events: &mpsc::Receiver<Event>, pick: impl Fn(Event) -> Option<T>
 fn hello() -> Vec<u8> {
     let mut payload = vec![1_u8];
     payload.extend(b"signvote");
-    payload.extend([1, 0, 0, 0]);
+    payload.extend([2, 0, 0, 0]);
     payload.extend([0; 8 + 16]);
     payload.extend(layout().digest());
     payload.extend((DIMENSION as u64).to_le_bytes());
-    payload.extend([0; 2 + 2]);
+    payload.extend([0; 2 + 2 + 1]);
     let mut frame = (payload.len() as u32).to_le_bytes().to_vec();
     frame.extend(payload);
     frame
@@ -184,7 +201,7 @@ fn a_place_is_free_again_when_who_held_it_is_gone() {
     first.set_read_timeout(Some(PATIENCE)).unwrap();
     first.read_exact(&mut [0; 5]).unwrap();
     // The only place is taken: the second one is refused, and comes again when the first is gone.
-    let refused = join(address, 1).unwrap_err();
+    let refused = join_within(Duration::from_millis(200), address, 1).err().unwrap();
     assert!(refused.to_string().contains("place 1 is taken"), "{refused}");
     drop(first);
     wait_for(&events, |event| {
