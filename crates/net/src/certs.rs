@@ -85,8 +85,10 @@ fn fill(dir: &Path) -> Result<(), Error> {
 pub fn issue(dir: &Path, names: &[Name]) -> Result<(), Error> {
     let mut authority = Authority::open(dir)?;
     for (i, name) in names.iter().enumerate() {
-        let valid = |entry: &&Issued| entry.name == name.as_str() && entry.revoked.is_none();
-        if names[..i].contains(name) || authority.issued.iter().any(|entry| valid(&entry)) {
+        if names[..i].contains(name) {
+            return Err(Error::Name { name: name.to_string(), rule: "is there twice" });
+        }
+        if authority.issued.iter().any(|entry| entry.name == name.as_str() && entry.revoked.is_none()) {
             return Err(Error::Issued { name: name.to_string() });
         }
     }
