@@ -27,7 +27,7 @@ use ring::rand::{SecureRandom, SystemRandom};
 use time::OffsetDateTime;
 
 use crate::files::{self, Readers};
-use crate::identity::{Name, SERVER};
+use crate::identity::{Name, SERVER, SigningKey};
 use crate::{Error, tls};
 
 /// Serial numbers are random, so that a directory that was lost and made again repeats none.
@@ -268,8 +268,12 @@ fn new_serial() -> Result<[u8; SERIAL_BYTES], Error> {
     Ok(serial)
 }
 
+/// Writes a key as PKCS #8, version 1: OpenSSL 3.0 does not read version 2, which ring makes.
 fn write_key(path: &Path, key: &KeyPair) -> Result<(), Error> {
-    files::write(path, Readers::Owner, key.serialize_pem().as_bytes())
+    let wrong = || Error::Certificate("the key that was made is no Ed25519 key".into());
+    let key = SigningKey::from_pkcs8(key.serialized_der()).ok_or_else(wrong)?;
+    let pem = pem::encode(&pem::Pem::new("PRIVATE KEY", key.to_pkcs8()));
+    files::write(path, Readers::Owner, pem.as_bytes())
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "it is what map_err hands over")]

@@ -53,6 +53,10 @@ impl fmt::Display for Name {
     }
 }
 
+/// PKCS #8, version 1, before the seed: a sequence of 46 bytes, the version, the algorithm's OID, and an octet string
+/// in an octet string (RFC 8410, section 10.3).
+const PKCS8_HEAD: [u8; 16] = [0x30, 46, 2, 1, 0, 0x30, 5, 6, 3, 0x2b, 0x65, 0x70, 4, 34, 4, 32];
+
 /// The secret half of an identity. It signs the handshake and, through this type, ballots.
 pub struct SigningKey {
     pair: Ed25519KeyPair,
@@ -68,12 +72,18 @@ impl SigningKey {
 
     /// Reads PKCS #8, version 1 or 2 (RFC 8410, section 7; RFC 5958). `None` if it holds no Ed25519 key.
     pub(crate) fn from_pkcs8(der: &[u8]) -> Option<Self> {
-        // SEQUENCE, version, the algorithm's OID, and the seed as an octet string in an octet string. Lengths are
-        // under 128 in both versions, so that every part has its place.
+        // All lengths are under 128 in both versions, so that every part has its place. They differ in the length of
+        // the whole, the version, and in what follows the seed: attributes and the public key, which is computed.
         let (head, rest) = der.split_first_chunk::<16>()?;
-        let expected = [0x30, head[1], 2, 1, head[4], 0x30, 5, 6, 3, 0x2b, 0x65, 0x70, 4, 0x22, 4, 0x20];
-        let seed = rest.first_chunk::<32>().filter(|_| *head == expected && head[4] <= 1)?;
+        let mut expected = PKCS8_HEAD;
+        (expected[1], expected[4]) = (u8::try_from(der.len() - 2).ok()?, head[4].min(1));
+        let seed = rest.first_chunk::<32>().filter(|_| *head == expected)?;
         Self::from_seed(*seed)
+    }
+
+    /// PKCS #8, version 1.
+    pub(crate) fn to_pkcs8(&self) -> Vec<u8> {
+        [&PKCS8_HEAD[..], &self.seed].concat()
     }
 
     /// The 32 bytes that the key is made of. Whoever sees them is this identity.
@@ -94,6 +104,9 @@ impl SigningKey {
     }
 
     /// Signs a message (pure Ed25519).
+    ///
+    /// The same key signs TLS handshakes, whose messages begin with 64 spaces (RFC 8446, section 4.4.3): whatever
+    /// else is signed must begin with a context of its own, so that no signature passes for another.
     ///
     /// # Panics
     /// Never: a signature has 64 bytes.
@@ -206,6 +219,7 @@ mod tests {
              d4ee72dbf913584ad5b6d8f1f769f8ad3afe7c28cbf1d4fbe097a88f44755842");
         let key = SigningKey::from_pkcs8(&first).unwrap();
         assert_eq!(key.public()[..4], [0x19, 0xbf, 0x44, 0x09]);
+        assert_eq!(key.to_pkcs8(), first);
         let second = Ed25519KeyPair::generate_pkcs8(&ring::rand::SystemRandom::new()).unwrap();
         let pair = Ed25519KeyPair::from_pkcs8(second.as_ref()).unwrap();
         let key = SigningKey::from_pkcs8(second.as_ref()).unwrap();
@@ -213,9 +227,11 @@ mod tests {
         for length in 0..first.len() {
             assert!(SigningKey::from_pkcs8(&first[..length]).is_none());
         }
-        let mut ed448 = first;
-        ed448[11] = 0x71;
-        assert!(SigningKey::from_pkcs8(&ed448).is_none());
+        for i in 0..16 {
+            let mut other = first;
+            other[i] ^= 2;
+            assert!(SigningKey::from_pkcs8(&other).is_none(), "byte {i}");
+        }
     }
 
     fn hex<const N: usize>(text: &str) -> [u8; N] {

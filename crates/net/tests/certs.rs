@@ -198,6 +198,8 @@ fn openssl_agrees_about_roles_names_and_revocations() {
         let (success, text) = openssl(&format!("{verify} {words}")).unwrap();
         assert_eq!(success, succeeds, "{words}: {text}");
     }
+    let (_, public) = openssl("x509 -in a.crt -noout -pubkey").unwrap();
+    assert_eq!(openssl("pkey -in a.key -pubout").unwrap(), (true, public), "the key is read, too");
     let (_, text) = openssl("x509 -in ca.crt -noout -text").unwrap();
     for words in ["signvote CA", "CA:TRUE", "Certificate Sign, CRL Sign", "ED25519"] {
         assert!(text.contains(words), "{words:?} is not in {text}");
