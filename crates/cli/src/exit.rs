@@ -23,7 +23,8 @@ pub(crate) enum Exit {
     Workers = 6,
     /// Gradients stayed non-finite.
     Diverged = 7,
-    /// A file of the run cannot be written: disk full, no permission, directory taken.
+    /// A file of the run cannot be written, or one of an identity not used: disk full, no permission, directory taken,
+    /// file missing or broken, key readable by others.
     Files = 8,
     /// Ctrl-C or SIGTERM; what was committed is saved.
     Interrupted = 130,
@@ -112,8 +113,16 @@ impl From<signvote_election::Error> for Failure {
 
 impl From<signvote_net::Error> for Failure {
     fn from(error: signvote_net::Error) -> Self {
+        use signvote_net::Error;
         let exit = match &error {
-            signvote_net::Error::Insecure { .. } => Exit::Usage,
+            Error::Insecure { .. } | Error::Name { .. } | Error::Issued { .. } | Error::NotIssued { .. } => {
+                Exit::Usage
+            }
+            Error::File { .. } | Error::Malformed { .. } | Error::Exposed { .. } | Error::Occupied { .. } => {
+                Exit::Files
+            }
+            Error::Certificate(_) => Exit::Internal,
+            Error::Untrusted(_) | Error::RefusedBy(_) => Exit::Refused,
             _ => Exit::Network,
         };
         Self::new(exit, error.to_string())

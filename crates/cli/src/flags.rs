@@ -7,6 +7,7 @@ use serde::Serialize;
 use signvote_byzantine::Attack;
 use signvote_election::{RunId, TiePolicy};
 use signvote_learn::{DataSource, ModelKind, Partition};
+use signvote_net::Name;
 
 use crate::exit::Failure;
 
@@ -34,6 +35,9 @@ pub(crate) enum Command {
     /// Measure this machine.
     #[command(subcommand)]
     Bench(BenchCommand),
+    /// Make and revoke the identities of a run: a private CA, and a certificate each for server and workers.
+    #[command(subcommand)]
+    Certs(CertsCommand),
 }
 
 #[derive(Debug, Subcommand)]
@@ -41,6 +45,16 @@ pub(crate) enum BenchCommand {
     /// Measure packing, tallying, deciding and applying beside naive code, whose answers they must give bit for
     /// bit, and beside a loop that only moves the same bytes.
     Kernels(BenchKernelsFlags),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum CertsCommand {
+    /// Make a CA, and the server's certificate, in a new or empty directory.
+    Init(CertsInitFlags),
+    /// Make a key and a certificate for each worker.
+    Issue(CertsIssueFlags),
+    /// Revoke every certificate of a worker.
+    Revoke(CertsRevokeFlags),
 }
 
 /// What the server makes of the workers' gradients.
@@ -456,6 +470,47 @@ pub(crate) struct BenchKernelsFlags {
     /// No progress on stderr.
     #[arg(long, short)]
     pub(crate) quiet: bool,
+}
+
+/// Where identities are made.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct CertsFlags {
+    /// Read settings from this file; flags and variables override it.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+
+    /// Directory of the CA: it holds secret keys, and stays where it was made.
+    #[arg(long, default_value = "certs", value_name = "DIR")]
+    pub(crate) dir: PathBuf,
+}
+
+/// Flags of `certs init`.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct CertsInitFlags {
+    #[command(flatten)]
+    pub(crate) certs: CertsFlags,
+}
+
+/// Flags of `certs issue`.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct CertsIssueFlags {
+    /// The workers' names: 1 to 63 of a-z, 0-9 and -. A name is a vote.
+    #[arg(value_name = "NAME", required = true)]
+    pub(crate) names: Vec<Name>,
+
+    #[command(flatten)]
+    pub(crate) certs: CertsFlags,
+}
+
+/// Flags of `certs revoke`.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct CertsRevokeFlags {
+    /// The worker's name.
+    #[arg(value_name = "NAME")]
+    pub(crate) name: Name,
+
+    #[command(flatten)]
+    pub(crate) certs: CertsFlags,
 }
 
 /// The largest integer that a TOML file can hold.

@@ -24,6 +24,7 @@ fn main() -> ExitCode {
         Command::Worker(flags) => commands::worker::run(&flags),
         Command::Eval(flags) => commands::eval::run(&flags),
         Command::Bench(BenchCommand::Kernels(flags)) => commands::bench::run(&flags),
+        Command::Certs(command) => commands::certs::run(&command),
     });
     match outcome {
         Ok(exit) => exit.into(),

@@ -8,6 +8,7 @@ use signvote_observe::RunDirectory;
 use crate::exit::{Exit, Failure};
 
 pub(crate) mod bench;
+pub(crate) mod certs;
 pub(crate) mod eval;
 pub(crate) mod server;
 pub(crate) mod train;
