@@ -31,11 +31,11 @@ const LINGER_BYTES: u64 = 64 << 10;
 #[derive(Clone, Debug)]
 pub struct Acceptor {
     credentials: Arc<Credentials>,
-    rules: Arc<RwLock<Rules>>,
+    rules: Arc<RwLock<Arc<Rules>>>,
 }
 
 /// What a reload replaces, all at once.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 struct Rules {
     config: Arc<ServerConfig>,
     verifier: Arc<WorkerVerifier>,
@@ -51,7 +51,7 @@ impl Acceptor {
     /// expired, was revoked or has another CA, revocations by another CA.
     pub fn new(credentials: Credentials) -> Result<Self, Error> {
         let rules = Rules::new(&credentials, credentials.revocations().map(<[u8]>::to_vec))?;
-        Ok(Self { credentials: Arc::new(credentials), rules: Arc::new(RwLock::new(rules)) })
+        Ok(Self { credentials: Arc::new(credentials), rules: Arc::new(RwLock::new(Arc::new(rules))) })
     }
 
     /// Does the server's side of a handshake.
@@ -96,8 +96,7 @@ impl Acceptor {
     /// example. Then the last list goes on to hold.
     pub fn reload(&self) -> Result<bool, Error> {
         let revocations = read_revocations(self.credentials.dir())?;
-        let before = self.rules().revocations;
-        if revocations == before {
+        if revocations == self.rules().revocations {
             return Ok(false);
         }
         if revocations.is_none() {
@@ -105,7 +104,7 @@ impl Acceptor {
             return Err(Error::file("read", &self.credentials.dir().join(REVOKED_FILE))(source));
         }
         let rules = Rules::new(&self.credentials, revocations)?;
-        *self.rules.write().unwrap_or_else(PoisonError::into_inner) = rules;
+        *self.rules.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(rules);
         Ok(true)
     }
 
@@ -121,8 +120,8 @@ impl Acceptor {
         verified.map(drop).map_err(|error| Error::Untrusted(fault::of_tls(&error)))
     }
 
-    fn rules(&self) -> Rules {
-        self.rules.read().unwrap_or_else(PoisonError::into_inner).clone()
+    fn rules(&self) -> Arc<Rules> {
+        Arc::clone(&self.rules.read().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
