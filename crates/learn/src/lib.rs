@@ -28,4 +28,4 @@ pub use engine::{Batch, BurnEngine, Engine, Loss, evaluate, set_threads};
 pub use error::Error;
 pub use model::ModelKind;
 pub use sampler::{Partition, Sampler, rounds_per_epoch};
-pub use trainer::{Outgoing, Summary, Trainer};
+pub use trainer::{Outgoing, Snapshot, Summary, Trainer};

@@ -203,6 +203,25 @@ mod tests {
     }
 
     #[test]
+    fn a_batch_does_not_depend_on_the_rounds_asked_for_before() {
+        for partition in [Partition::Iid, Partition::ByLabel] {
+            let new = || sampler(300, 3, 2, 10, partition);
+            // A worker that starts again at a round has asked for none, one that was away has skipped some, and one
+            // that joined again may ask for the same twice, or for earlier ones.
+            let histories: [&[u64]; 5] = [&[], &[36], &[0, 1, 2, 3], &[37, 37, 5], &[u64::MAX, 9]];
+            for history in histories {
+                let mut used = new();
+                for &round in history {
+                    used.batch(round);
+                }
+                for round in [37, 38, 0] {
+                    assert_eq!(used.batch(round), new().batch(round), "{partition}, {history:?}, {round}");
+                }
+            }
+        }
+    }
+
+    #[test]
     fn every_epoch_and_every_seed_has_its_own_order() {
         for partition in [Partition::Iid, Partition::ByLabel] {
             let mut one = sampler(64, 2, 0, 32, partition);

@@ -39,7 +39,26 @@ pub struct Summary {
     pub reason: String,
 }
 
+/// A worker between two rounds: all that it needs to go on from here another time.
+pub struct Snapshot<'a> {
+    /// Rounds committed, which is the round that it votes in next. It is also the position in the data, because a
+    /// batch is a function of seed, round and place.
+    pub round: Round,
+    /// Momentum of all gradients before this round; empty in a dense run, where the server keeps it.
+    pub momentum: &'a [f32],
+    /// Where the parameters after so many rounds are.
+    pub exchange: &'a dyn Exchange,
+}
+
 /// One worker's training: engine, data and momentum. The parameters live in the exchange.
+///
+/// What it needs to go on after a restart is the momentum alone, for [`restore_momentum`](Self::restore_momentum):
+/// the [`Sampler`] has no position of its own but the round, and the round and x come from the exchange.
+///
+/// The momentum follows the gradients that were computed, not the ballots that counted: where a round closed while its
+/// gradient was being computed, the ballot is dropped and the momentum keeps the gradient. It also stays where the
+/// replica is replaced by the server's ([`Step::Replaced`]): it is a mean over some 1/(1−β) gradients, and a few that
+/// were taken at another x do less harm than none at all.
 pub struct Trainer<'a> {
     engine: Box<dyn Engine>,
     data: &'a Dataset,
@@ -55,9 +74,11 @@ pub struct Trainer<'a> {
     /// Rounds in a row in which the gradient was not finite somewhere.
     non_finite_rounds: u32,
     tamper: Option<Tamper<'a>>,
+    between: Option<Between<'a>>,
 }
 
 type Tamper<'a> = Box<dyn FnMut(Outgoing<'_>) + 'a>;
+type Between<'a> = Box<dyn FnMut(Snapshot<'_>) + 'a>;
 
 impl<'a> Trainer<'a> {
     /// A trainer on the terms of a run, for the place of `exchange`.
@@ -95,6 +116,7 @@ impl<'a> Trainer<'a> {
             labels: Vec::new(),
             non_finite_rounds: 0,
             tamper: None,
+            between: None,
         })
     }
 
@@ -103,6 +125,36 @@ impl<'a> Trainer<'a> {
     pub fn tampered(mut self, tamper: impl FnMut(Outgoing<'_>) + 'a) -> Self {
         self.tamper = Some(Box::new(tamper));
         self
+    }
+
+    /// Tells `between` before each vote where this worker stands, at a moment when momentum and parameters belong
+    /// together. Rounds that are not voted in are skipped: who saves every N rounds counts from the last one saved. The
+    /// vote waits until `between` returns.
+    #[must_use]
+    pub fn between_rounds(mut self, between: impl FnMut(Snapshot<'_>) + 'a) -> Self {
+        self.between = Some(Box::new(between));
+        self
+    }
+
+    /// The momentum v, d coordinates; empty in a dense run, where the server keeps it.
+    pub fn momentum(&self) -> &[f32] {
+        &self.momentum
+    }
+
+    /// Goes on with the momentum of a [`Snapshot`] instead of zero.
+    ///
+    /// # Errors
+    /// [`Error::Misuse`] when it has another length than [`momentum`](Self::momentum), or a coordinate is not finite: it
+    /// would outvote every gradient to come. The old momentum is then still there.
+    pub fn restore_momentum(&mut self, momentum: Vec<f32>) -> Result<(), Error> {
+        if momentum.len() != self.momentum.len() {
+            return Err(Error::misuse("coordinates of the momentum", self.momentum.len(), momentum.len()));
+        }
+        if let Some(value) = momentum.iter().find(|value| !value.is_finite()) {
+            return Err(Error::misuse("momentum", "finite numbers", value));
+        }
+        self.momentum = momentum;
+        Ok(())
     }
 
     /// Votes in every round that opens, until the run is over. `watch` is told the loss of each batch.
@@ -127,8 +179,14 @@ impl<'a> Trainer<'a> {
                 (Some(Step::Open { round }), _) => open = Some(round),
                 (Some(Step::Committed { .. }), _) => open = None,
                 (Some(Step::Finished { round, reason }), _) => return Ok(Summary { rounds: round, reason }),
+                // Another round's opening is void: that of this one follows. Where the round is the same, it stays open,
+                // and the gradient is taken at the new x.
+                (Some(Step::Replaced { round }), _) => open = open.filter(|&open| open == round),
                 (Some(_), _) => {}
                 (None, Some(round)) => {
+                    if let Some(between) = &mut self.between {
+                        between(Snapshot { round, momentum: &self.momentum, exchange: &*exchange });
+                    }
                     let loss = self.vote(exchange, round)?;
                     watch(round, loss);
                     open = None;

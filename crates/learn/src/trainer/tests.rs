@@ -10,6 +10,8 @@ use signvote_kernels::AbstainOn;
 use super::*;
 use crate::Scaling;
 
+mod restored;
+
 const ROUNDS: u64 = 40;
 
 /// A linear model y = w·pixels with a squared loss, so that gradients can be written down.
