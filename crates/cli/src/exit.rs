@@ -144,7 +144,10 @@ impl From<signvote_observe::Error> for Failure {
     fn from(error: signvote_observe::Error) -> Self {
         use signvote_observe::Error;
         let exit = match &error {
-            Error::NoRun { .. } | Error::Malformed { .. } => Exit::Data,
+            Error::NoRun { .. }
+            | Error::Malformed { .. }
+            | Error::Checkpoint { .. }
+            | Error::Foreign { .. } => Exit::Data,
             _ => Exit::Files,
         };
         Self::new(exit, error.to_string())

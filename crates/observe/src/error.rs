@@ -41,6 +41,31 @@ pub enum Error {
         /// What is wrong with it.
         reason: String,
     },
+    /// A worker's checkpoint that is none, or is damaged.
+    #[error(
+        "{path} is no whole checkpoint of a worker: {reason}; remove it to start with a momentum of zero"
+    )]
+    Checkpoint {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A worker's checkpoint that belongs elsewhere.
+    #[error(
+        "{path} is the checkpoint of another {what}: expected {expected}, got {got}; pass another --checkpoint, \
+         or move it away"
+    )]
+    Foreign {
+        /// The file.
+        path: PathBuf,
+        /// What is another.
+        what: &'static str,
+        /// What this worker has.
+        expected: String,
+        /// What the file has.
+        got: String,
+    },
 }
 
 impl Error {

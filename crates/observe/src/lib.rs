@@ -6,13 +6,16 @@
 //! RUN_DIR/model.safetensors   the parameters, under PyTorch's names
 //! RUN_DIR/result.json         what the run ended with
 //! ```
+//! A worker on another host has no run directory; it keeps a checkpoint of its own.
 //! `docs/run-directory.md` has the details. Files are replaced whole or not at all.
 #![forbid(unsafe_code)]
 
+mod checkpoint;
 mod directory;
 mod error;
 mod model;
 
+pub use checkpoint::{Standing, WorkerCheckpoint, load_checkpoint, save_checkpoint};
 pub use directory::{EventLog, RunDirectory, replace_file};
 pub use error::Error;
 pub use model::{SavedModel, load_model, save_model};
