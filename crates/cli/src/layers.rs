@@ -21,7 +21,7 @@ pub(crate) fn parse() -> Result<Cli, Failure> {
     let arguments: Vec<OsString> = std::env::args_os().collect();
     // Numbers may be negative so that a wrong one is answered by its own name and range.
     let negative = |command: clap::Command| with_variables(command).allow_negative_numbers(true);
-    let mut command = mut_commands(Cli::command(), &negative);
+    let mut command = negative(mut_commands(Cli::command(), &negative));
     if let Some(path) = config_path(&arguments) {
         command = with_file(command, &path)?;
     }
@@ -30,7 +30,7 @@ pub(crate) fn parse() -> Result<Cli, Failure> {
     Cli::from_arg_matches(&matches).map_err(|error| Failure::usage(error.to_string()))
 }
 
-/// Changes every subcommand, and theirs.
+/// Changes every subcommand, and theirs; not the command itself, which may have flags for all of them.
 fn mut_commands(command: clap::Command, change: &dyn Fn(clap::Command) -> clap::Command) -> clap::Command {
     command.mut_subcommands(|subcommand| change(mut_commands(subcommand, change)))
 }
@@ -103,15 +103,13 @@ fn with_file(command: clap::Command, path: &str) -> Result<clap::Command, Failur
             }
         })
     };
-    Ok(mut_commands(command, &with_entries))
+    Ok(with_entries(mut_commands(command, &with_entries)))
 }
 
 /// Whether any command has a flag of this name.
 fn has_setting(command: &clap::Command, key: &str) -> bool {
-    command.get_subcommands().any(|subcommand| {
-        subcommand.get_arguments().any(|argument| argument.get_long() == Some(key))
-            || has_setting(subcommand, key)
-    })
+    command.get_arguments().any(|argument| argument.get_long() == Some(key))
+        || command.get_subcommands().any(|subcommand| has_setting(subcommand, key))
 }
 
 #[cfg(test)]
@@ -120,7 +118,7 @@ mod tests {
 
     #[test]
     fn the_command_line_is_consistent() {
-        mut_commands(Cli::command(), &with_variables).debug_assert();
+        with_variables(mut_commands(Cli::command(), &with_variables)).debug_assert();
     }
 
     #[test]

@@ -8,6 +8,7 @@ mod commands;
 mod exit;
 mod flags;
 mod layers;
+mod logs;
 mod processes;
 mod progress;
 mod rules;
@@ -15,22 +16,31 @@ mod summary;
 
 use std::process::ExitCode;
 
-use flags::{BenchCommand, Command};
+use exit::{Exit, Failure};
+use flags::{BenchCommand, Command, LogFormat};
 
 fn main() -> ExitCode {
-    let outcome = layers::parse().and_then(|cli| match cli.command {
-        Command::Train(flags) => commands::train::run(&flags),
-        Command::Server(flags) => commands::server::run(&flags),
-        Command::Worker(flags) => commands::worker::run(&flags),
-        Command::Eval(flags) => commands::eval::run(&flags),
-        Command::Bench(BenchCommand::Kernels(flags)) => commands::bench::run(&flags),
-        Command::Certs(command) => commands::certs::run(&command),
-    });
-    match outcome {
+    match run() {
         Ok(exit) => exit.into(),
         Err(failure) => {
             progress::error(&failure);
             failure.exit.into()
         }
+    }
+}
+
+fn run() -> Result<Exit, Failure> {
+    let mut cli = layers::parse()?;
+    logs::start(&cli.logs)?;
+    if cli.logs.log_format == LogFormat::Json {
+        cli.command.be_quiet();
+    }
+    match cli.command {
+        Command::Train(flags) => commands::train::run(&flags, cli.logs),
+        Command::Server(flags) => commands::server::run(&flags),
+        Command::Worker(flags) => commands::worker::run(&flags),
+        Command::Eval(flags) => commands::eval::run(&flags),
+        Command::Bench(BenchCommand::Kernels(flags)) => commands::bench::run(&flags),
+        Command::Certs(command) => commands::certs::run(&command),
     }
 }

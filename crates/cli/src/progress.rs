@@ -1,6 +1,7 @@
 //! What a person sees while a run goes on. Everything here goes to stderr.
 
 use std::io::Write;
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
@@ -8,15 +9,38 @@ use signvote_election::Event;
 use signvote_kernels::Isa;
 
 use crate::exit::Failure;
+use crate::logs;
+
+/// The bar that is drawn now. There is one stderr, and whoever writes to it must know.
+static BAR: Mutex<Option<ProgressBar>> = Mutex::new(None);
+
+/// Tells everyone who writes to stderr which bar is there from now on.
+pub(crate) fn bar_is(bar: Option<&ProgressBar>) {
+    *BAR.lock().unwrap_or_else(PoisonError::into_inner) = bar.cloned();
+}
+
+/// Takes the bar away while something is written to stderr.
+pub(crate) fn above_bar(write: impl FnOnce()) {
+    // Cloned, and unlocked again: drawing has a lock of its own.
+    let bar = BAR.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    match bar {
+        Some(bar) => bar.suspend(write),
+        None => write(),
+    }
+}
 
 /// Prints the one line of a failure.
 pub(crate) fn error(failure: &Failure) {
-    line(&format!("error: {failure}"));
+    if !logs::failed(failure) {
+        line(&format!("error: {failure}"));
+    }
 }
 
 /// Prints a line on stderr. Who reads it may be gone: that is no reason to panic, and end otherwise than told.
 pub(crate) fn line(text: &str) {
-    let _ = writeln!(std::io::stderr(), "{text}");
+    above_bar(|| {
+        let _ = writeln!(std::io::stderr(), "{text}");
+    });
 }
 
 /// Which instruction set the kernels use here, and why.
@@ -77,13 +101,19 @@ impl Progress {
 
     /// Prints a line, above the bar if there is one.
     pub(crate) fn say(&self, text: &str) {
-        if self.quiet {
-            return;
+        if !self.quiet {
+            line(text);
         }
-        match &self.bar {
-            Some(bar) => bar.suspend(|| line(text)),
-            None => line(text),
-        }
+    }
+
+    /// Whether an event need not be warned of: it is told in words here, or goes with the end of a run.
+    pub(crate) fn covers(&self, event: &Event) -> bool {
+        let at_the_end = match event {
+            Event::Left { round, .. } => self.over || round.0 >= self.rounds,
+            Event::Refused { .. } => self.over,
+            _ => false,
+        };
+        at_the_end || !self.quiet
     }
 
     pub(crate) fn event(&mut self, event: &Event) {
@@ -139,6 +169,7 @@ impl Progress {
     /// Takes the bar away.
     pub(crate) fn close_bar(&mut self) {
         if let Some(bar) = self.bar.take() {
+            bar_is(None);
             bar.finish_and_clear();
         }
     }
@@ -164,6 +195,7 @@ impl Progress {
         bar.set_style(style);
         bar.set_prefix(format!("{} {number}/{}", self.unit(), self.rounds.div_ceil(self.stride)));
         bar.enable_steady_tick(Duration::from_millis(200));
+        bar_is(Some(&bar));
         self.bar = Some(bar);
     }
 

@@ -14,6 +14,7 @@ use signvote_observe::{EventLog, RunDirectory, save_model};
 use super::{model_so_far, print, run_directory, write_config};
 use crate::exit::{Exit, Failure};
 use crate::flags::{Aggregate, ServerFlags};
+use crate::logs;
 use crate::processes::{runtime, told_to_stop};
 use crate::progress::{self, Progress};
 use crate::summary::server_table;
@@ -144,6 +145,7 @@ impl Recorder {
         if self.stopped.get() {
             self.progress.ending();
         }
+        logs::event(event, self.progress.covers(event));
         self.progress.event(event);
         Ok(())
     }

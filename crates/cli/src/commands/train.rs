@@ -18,9 +18,10 @@ use super::eval::{evaluate_model, finite};
 use super::server::rules;
 use super::{model_so_far, print, run_directory, write_config};
 use crate::exit::{Exit, Failure};
-use crate::flags::{ServerFlags, TrainFlags, WorkerFlags, to_words};
+use crate::flags::{LogFlags, LogLevel, ServerFlags, TrainFlags, WorkerFlags, to_words};
+use crate::logs;
 use crate::processes::{News, Process, runtime, told_to_stop};
-use crate::progress::Progress;
+use crate::progress::{self, Progress};
 use crate::summary::{Summary, bytes_per_round};
 
 /// How long processes may take to end once they have been asked to.
@@ -28,7 +29,7 @@ const PATIENCE: Duration = Duration::from_secs(15);
 /// Models that may wait for their evaluation.
 const MODELS_WAITING: usize = 3;
 
-pub(crate) fn run(flags: &TrainFlags) -> Result<Exit, Failure> {
+pub(crate) fn run(flags: &TrainFlags, logs: LogFlags) -> Result<Exit, Failure> {
     let rules = &flags.rules;
     flags.learn.check()?;
     if flags.adversaries > rules.workers {
@@ -62,6 +63,7 @@ pub(crate) fn run(flags: &TrainFlags) -> Result<Exit, Failure> {
     runtime()?.block_on(async {
         let mut run = Run {
             flags,
+            logs,
             per_epoch,
             rounds,
             directory,
@@ -123,6 +125,7 @@ struct Finished {
 
 struct Run<'a> {
     flags: &'a TrainFlags,
+    logs: LogFlags,
     per_epoch: u64,
     rounds: u64,
     directory: RunDirectory,
@@ -204,6 +207,7 @@ impl Run<'_> {
         };
         let mut words = vec!["server".to_owned()];
         words.extend(to_words(&server)?);
+        words.extend(self.logs.to_words());
         words.push(format!("--run-dir={}", self.directory.path().display()));
         words.push("--print-events".to_owned());
         Ok(words)
@@ -228,6 +232,7 @@ impl Run<'_> {
             };
             let mut words = vec!["worker".to_owned()];
             words.extend(to_words(&worker)?);
+            words.extend(self.logs.to_words());
             words.push("--quiet".to_owned());
             let name = Name::Worker(number);
             self.processes.insert(name, Process::start(&words, name, news)?);
@@ -315,6 +320,7 @@ impl Run<'_> {
         }
         let event =
             Event::Evaluated { round, test_loss: finite(loss.mean_loss), test_accuracy: loss.accuracy() };
+        logs::event(&event, true);
         self.progress.event(&event);
         // Opened here and not at the start: the log is the server's, which takes its presence for a run's.
         Ok(self.directory.event_log()?.append(&event)?)
@@ -344,6 +350,7 @@ impl Run<'_> {
         let quorum = usize::from(self.flags.rules.quorum());
         if left >= quorum {
             self.progress.say(&format!("{name} ended: {words}; {left} workers go on"));
+            tracing::info!(process = %name, reason = words, left, "a process ended");
             return None;
         }
         let round = self.facts.committed;
@@ -357,8 +364,17 @@ impl Run<'_> {
         Some(Failure::new(exit, message))
     }
 
-    /// Remembers what a process says on stderr: its error if it names one, else its last line.
+    /// Remembers what a process says on stderr: its error if it names one, else its last line. A line of its log, which
+    /// was asked for, goes to this process's stderr as it is.
     fn heard(&mut self, name: Name, line: &str) {
+        if self.logs.of_children() != LogLevel::Off && logs::is_log_line(line) {
+            progress::line(line);
+            if let Some(error) = logs::failure_in(line) {
+                self.last_words.insert(name, error);
+                self.named_error.insert(name);
+            }
+            return;
+        }
         match line.strip_prefix("error: ") {
             Some(error) => {
                 self.last_words.insert(name, error.to_owned());

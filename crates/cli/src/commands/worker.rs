@@ -46,6 +46,9 @@ pub(crate) fn run(flags: &WorkerFlags) -> Result<Exit, Failure> {
         )
     })?;
     let slot = client.slot();
+    // Always on, so that each line of a worker's log says whose it is.
+    let _whose = tracing::error_span!("worker", slot = slot.number()).entered();
+    tracing::info!(run = %terms.run, workers = terms.workers, kernels = signvote_kernels::Isa::reason(), "joined the run");
     let bar = bar(flags.quiet, terms.rounds);
     if !flags.quiet {
         progress::line(&format!("joined run {} as worker {slot} of {}", terms.run, terms.workers));
@@ -60,9 +63,12 @@ pub(crate) fn run(flags: &WorkerFlags) -> Result<Exit, Failure> {
     let outcome = trainer.run(&mut client, &mut |round, loss| {
         bar.set_position(round.0 + 1);
         bar.set_message(format!("loss {:.3}", loss.mean_loss));
+        tracing::debug!(round = round.0, loss = loss.mean_loss, accuracy = loss.accuracy(), "voted");
     });
+    progress::bar_is(None);
     bar.finish_and_clear();
     let summary = outcome?;
+    tracing::info!(rounds = summary.rounds.0, reason = summary.reason, "the run is over");
     if !flags.quiet {
         progress::line(&format!("the run is over after {} rounds: {}", summary.rounds, summary.reason));
     }
@@ -104,5 +110,7 @@ fn bar(quiet: bool, rounds: u64) -> ProgressBar {
     }
     let style = ProgressStyle::with_template("{bar:30} {pos}/{len} rounds  {msg}");
     // The template is fixed; a wrong one would only cost the bar its looks.
-    ProgressBar::new(rounds).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+    let bar = ProgressBar::new(rounds).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+    progress::bar_is(Some(&bar));
+    bar
 }

@@ -1,0 +1,225 @@
+//! Logs for whoever is not looking: lines on stderr, as text or as JSON, for a level and above.
+//!
+//! Progress is for who sits in front of a terminal and asks for nothing; a log is for who reads it later. Only this
+//! program's own crates are logged: what dependencies say at their lower levels may hold what is secret.
+
+use std::io::{IsTerminal, Write};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
+use signvote_election::Event;
+use tracing::{debug, info, trace, warn};
+use tracing_subscriber::Layer;
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::layer::SubscriberExt;
+
+use crate::exit::Failure;
+use crate::flags::{LogFlags, LogFormat, LogLevel};
+use crate::progress;
+
+/// What the names of all our crates begin with.
+const OURS: &str = "signvote";
+
+/// Whether stderr is to hold lines of JSON and nothing else.
+static JSON: AtomicBool = AtomicBool::new(false);
+
+/// Starts logging for the rest of the process.
+pub(crate) fn start(flags: &LogFlags) -> Result<(), Failure> {
+    let level = match flags.level() {
+        LogLevel::Off => return Ok(()),
+        LogLevel::Error => LevelFilter::ERROR,
+        LogLevel::Warn => LevelFilter::WARN,
+        LogLevel::Info => LevelFilter::INFO,
+        LogLevel::Debug => LevelFilter::DEBUG,
+        LogLevel::Trace => LevelFilter::TRACE,
+    };
+    let layer = tracing_subscriber::fmt::layer().with_writer(AboveBar).log_internal_errors(false);
+    let layer = match flags.log_format {
+        LogFormat::Json => {
+            let layer = layer.json().flatten_event(true).with_current_span(true).with_span_list(false);
+            JSON.store(true, Relaxed);
+            layer.boxed()
+        }
+        LogFormat::Text => {
+            let plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+            layer.with_target(false).with_ansi(!plain && std::io::stderr().is_terminal()).boxed()
+        }
+    };
+    let ours = Targets::new().with_target(OURS, level);
+    let subscriber = tracing_subscriber::registry().with(layer.with_filter(ours));
+    tracing::subscriber::set_global_default(subscriber)
+        .map_err(|error| Failure::internal("cannot start the log", &error))
+}
+
+/// Where lines go: above the progress bar, in one write each.
+#[derive(Clone, Copy)]
+struct AboveBar;
+
+impl Write for AboveBar {
+    fn write(&mut self, line: &[u8]) -> std::io::Result<usize> {
+        // Who reads it may be gone: no reason to end otherwise than told.
+        progress::above_bar(|| {
+            let _ = std::io::stderr().write_all(line);
+        });
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+impl MakeWriter<'_> for AboveBar {
+    type Writer = Self;
+
+    fn make_writer(&self) -> Self {
+        *self
+    }
+}
+
+/// Logs why this process fails, where that is a line of JSON; `false` if it has to be said otherwise.
+pub(crate) fn failed(failure: &Failure) -> bool {
+    let json = JSON.load(Relaxed);
+    if json {
+        tracing::error!(exit_code = failure.exit as u8, "{failure}");
+    }
+    json
+}
+
+/// Whether a line on a child's stderr is one of its log.
+pub(crate) fn is_log_line(line: &str) -> bool {
+    let begins_with_a_time =
+        || line.get(4..5) == Some("-") && line.get(10..11) == Some("T") && line.starts_with("20");
+    line.starts_with('{') || begins_with_a_time()
+}
+
+/// The words of the failure that a line of JSON tells, if it does.
+pub(crate) fn failure_in(line: &str) -> Option<String> {
+    let line: serde_json::Value = serde_json::from_str(line).ok()?;
+    line.get("exit_code")?;
+    Some(line.get("message")?.as_str()?.to_owned())
+}
+
+/// Logs at the level of information if `calm`, else as a warning.
+macro_rules! calm_or_warn {
+    ($calm:expr, $($rest:tt)*) => {
+        if $calm { info!($($rest)*) } else { warn!($($rest)*) }
+    };
+}
+
+/// Logs an event of the server. Every one has a field `event` with the name that it has in `events.jsonl`.
+///
+/// What goes wrong is a warning, unless it is `calm`: told to the same reader in other words, or to be expected.
+pub(crate) fn event(event: &Event, calm: bool) {
+    match event {
+        Event::Listening { address, run, workers, quorum, tolerated_liars, rounds, kernels } => {
+            info!(
+                event = "listening",
+                address, run, workers, quorum, tolerated_liars, rounds, kernels, "the server listens"
+            );
+        }
+        Event::Joined { slot, name, round, reason } => {
+            info!(event = "joined", slot = slot.number(), name, round = round.0, reason, "a worker joined");
+        }
+        Event::Refused { name, reason } => {
+            calm_or_warn!(calm, event = "refused", name, reason, "a peer was refused");
+        }
+        Event::Left { slot, name, round, reason } => {
+            calm_or_warn!(
+                calm,
+                event = "left",
+                slot = slot.number(),
+                name,
+                round = round.0,
+                reason,
+                "a worker left"
+            );
+        }
+        Event::Started { dimension, workers } => {
+            info!(event = "started", dimension, workers, "the first round is open");
+        }
+        Event::Committed { round, voters, partial, eta, loss, accuracy, ties, holds, reason } => {
+            debug!(
+                event = "committed",
+                round = round.0,
+                voters,
+                partial,
+                eta,
+                loss,
+                accuracy,
+                ties,
+                holds,
+                reason,
+                "a round was committed"
+            );
+        }
+        Event::Late { slot, chunks } => {
+            info!(event = "late", slot = slot.number(), chunks, "a worker's ballot came late");
+        }
+        Event::NonFinite { slot, round, coordinates } => {
+            calm_or_warn!(
+                calm,
+                event = "non_finite",
+                slot = slot.number(),
+                round = round.0,
+                coordinates,
+                "a gradient was not finite"
+            );
+        }
+        Event::Diverged { slot, round, reason } => {
+            calm_or_warn!(
+                calm,
+                event = "diverged",
+                slot = slot.number(),
+                round = round.0,
+                reason,
+                "a replica differs"
+            );
+        }
+        Event::Traffic { round, workers } => {
+            let bytes = workers.iter().map(|row| row.round_up_bytes + row.round_down_bytes);
+            let bytes: u64 = bytes.sum();
+            trace!(event = "traffic", round = round.0, bytes, "bytes in rounds so far");
+        }
+        Event::Saved { round, path } => debug!(event = "saved", round = round.0, path, "the model was saved"),
+        Event::Evaluated { round, test_loss, test_accuracy } => {
+            info!(event = "evaluated", round = round.0, test_loss, test_accuracy, "the model was evaluated");
+        }
+        Event::Finished { round, reason, digest, replicas_identical, replicas, workers: _ } => {
+            info!(
+                event = "finished",
+                round = round.0,
+                reason,
+                digest,
+                replicas_identical,
+                replicas,
+                "the run is over"
+            );
+        }
+        other => info!(event = ?other, "something happened"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn log_lines_are_told_from_others() {
+        for line in ["2026-11-24T04:00:00.000000Z  WARN signvote: x", "{\"level\":\"INFO\"}"] {
+            assert!(is_log_line(line), "{line}");
+        }
+        for line in ["", "error: no", "2026", "thread 'main' panicked at src/main.rs:1:1:", "ääääääääää"]
+        {
+            assert!(!is_log_line(line), "{line}");
+        }
+    }
+
+    #[test]
+    fn a_failure_is_found_in_its_line() {
+        let line = r#"{"level":"ERROR","message":"disk full","exit_code":8}"#;
+        assert_eq!(failure_in(line).as_deref(), Some("disk full"));
+        assert_eq!(failure_in(r#"{"level":"ERROR","message":"disk full"}"#), None);
+        assert_eq!(failure_in("{"), None);
+    }
+}
