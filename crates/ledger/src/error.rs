@@ -48,6 +48,16 @@ pub enum Error {
         /// What is wrong with it.
         reason: String,
     },
+    /// The bytes are those that were written, but they are no history of this run.
+    #[error("{what} in {path} does not hold: {source}")]
+    Untrue {
+        /// What it is: a round, the charter.
+        what: String,
+        /// The segment, or the directory.
+        path: PathBuf,
+        /// Why not.
+        source: signvote_election::Error,
+    },
     /// A file that this program has not written.
     #[error("{path} is no log of this program: it does not start with \"SVLEDGER\"; move it away")]
     Foreign {
@@ -129,6 +139,14 @@ impl Error {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::Full { doing, path, source },
             _ => Self::Io { doing, path, source },
         }
+    }
+
+    pub(crate) fn untrue(
+        what: impl Into<String>,
+        path: &Path,
+    ) -> impl FnOnce(signvote_election::Error) -> Self {
+        let (what, path) = (what.into(), path.to_owned());
+        move |source| Self::Untrue { what, path, source }
     }
 
     pub(crate) fn corrupt(path: &Path, offset: u64, reason: impl Into<String>) -> Self {

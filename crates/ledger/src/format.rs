@@ -3,7 +3,7 @@
 use std::io::Read;
 use std::path::Path;
 
-use signvote_election::{ChainHash, Digest, Incarnation, Round};
+use signvote_election::{ChainHash, Digest, Incarnation, Position, Round};
 
 use crate::Error;
 
@@ -51,14 +51,17 @@ impl Kind {
 /// Where a segment starts: the state that its snapshot holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Base {
-    /// Rounds committed.
-    pub round: Round,
-    /// The incarnation in which the snapshot was taken.
-    pub incarnation: Incarnation,
-    /// The chain hash after the last of those rounds.
-    pub chain: ChainHash,
+    /// What had been committed.
+    pub position: Position,
     /// Root of the `DigestTree` over the parameters.
     pub digest: Digest,
+}
+
+impl Base {
+    /// Rounds committed.
+    pub fn round(&self) -> Round {
+        self.position.round
+    }
 }
 
 /// The first 16 bytes of a BLAKE3 hash: of a header, or of everything in a segment up to the end of an entry.
@@ -91,9 +94,9 @@ impl Header {
         bytes.extend(MAGIC);
         bytes.extend(FORMAT_VERSION.to_le_bytes());
         bytes.extend((self.charter.len() as u64).to_le_bytes());
-        bytes.extend(self.base.round.0.to_le_bytes());
-        bytes.extend(self.base.incarnation.0.to_le_bytes());
-        bytes.extend(self.base.chain.0);
+        bytes.extend(self.base.position.round.0.to_le_bytes());
+        bytes.extend(self.base.position.incarnation.0.to_le_bytes());
+        bytes.extend(self.base.position.chain.0);
         bytes.extend(self.base.digest.0);
         bytes.extend(self.follows.map_or([0; 16], |sum| sum.0));
         bytes.extend(self.salt);
@@ -136,9 +139,11 @@ impl Header {
         let follows = part(&bytes, 96);
         let header = Self {
             base: Base {
-                round: Round(u64::from_le_bytes(part(&bytes, 20))),
-                incarnation: Incarnation(u32::from_le_bytes(part(&bytes, 28))),
-                chain: ChainHash(part(&bytes, 32)),
+                position: Position {
+                    round: Round(u64::from_le_bytes(part(&bytes, 20))),
+                    incarnation: Incarnation(u32::from_le_bytes(part(&bytes, 28))),
+                    chain: ChainHash(part(&bytes, 32)),
+                },
                 digest: Digest(part(&bytes, 64)),
             },
             follows: (follows != [0; 16]).then_some(Sum(follows)),
@@ -239,9 +244,11 @@ mod tests {
     fn header() -> Header {
         Header {
             base: Base {
-                round: Round(12),
-                incarnation: Incarnation(3),
-                chain: ChainHash([4; 32]),
+                position: Position {
+                    round: Round(12),
+                    incarnation: Incarnation(3),
+                    chain: ChainHash([4; 32]),
+                },
                 digest: Digest([5; 32]),
             },
             follows: Some(Sum([6; 16])),

@@ -77,15 +77,15 @@ impl Ledger {
         }
         directory.remove_partial()?;
         let header = Header { base, follows: None, salt: salt(), charter };
-        let snapshot = place_snapshot(&directory, base.round, write_snapshot)?;
-        let segment = start_segment(&directory, &header, &[], base.incarnation, &options)?;
+        let snapshot = place_snapshot(&directory, base.round(), write_snapshot)?;
+        let segment = start_segment(&directory, &header, &[], base.position.incarnation, &options)?;
         directory.publish(&snapshot)?;
         Ok(Self {
             directory,
             options,
             charter: header.charter,
             members: Vec::new(),
-            incarnation: base.incarnation,
+            incarnation: base.position.incarnation,
             base,
             follows: None,
             segment,
@@ -102,7 +102,7 @@ impl Ledger {
         options: Options,
     ) -> Result<Self, Error> {
         found.directory.remove_partial()?;
-        let path = found.directory.segment(found.base.round);
+        let path = found.directory.segment(found.base.round());
         let file = File::options().append(true).open(&path).map_err(Error::io("open", &path))?;
         let cut = file.set_len(found.end.offset).and_then(|()| file.sync_all());
         cut.map_err(Error::io("cut", &path))?;
@@ -182,20 +182,20 @@ impl Ledger {
         base: Base,
         write_snapshot: impl FnOnce(&Path) -> Result<(), signvote_observe::Error>,
     ) -> Result<Rotated, Error> {
-        if base.round < self.base.round {
-            let (new, old) = (base.round, self.base.round);
+        if base.round() < self.base.round() {
+            let (new, old) = (base.round(), self.base.round());
             return Err(Error::Misuse(format!("a snapshot of round {new} after one of round {old}")));
         }
-        let same_round = base.round == self.base.round;
+        let same_round = base.round() == self.base.round();
         if same_round && base.digest != self.base.digest {
             // If the new snapshot were placed and the new segment not, neither would have its other half.
-            return Err(Error::Misuse(format!("two snapshots of round {} that differ", base.round)));
+            return Err(Error::Misuse(format!("two snapshots of round {} that differ", base.round())));
         }
         // The new segment says that it follows this one, so this one has to be on the disk first. If it cannot be,
         // the snapshot is what makes up for it.
         let whole = self.segment.sync().is_ok() && !self.left_out;
         let follows = if same_round { self.follows } else { self.segment.last_sum().filter(|_| whole) };
-        let snapshot = place_snapshot(&self.directory, base.round, write_snapshot)?;
+        let snapshot = place_snapshot(&self.directory, base.round(), write_snapshot)?;
         let header = Header { base, follows, salt: salt(), charter: self.charter.clone() };
         self.segment =
             start_segment(&self.directory, &header, &self.members, self.incarnation, &self.options)?;
@@ -258,7 +258,7 @@ fn start_segment(
         bytes.extend(head.iter().chain(payload).chain(&after.0));
         previous = after;
     }
-    let path = directory.segment(header.base.round);
+    let path = directory.segment(header.base.round());
     directory.place(&path, |partial| std::fs::write(partial, &bytes).map_err(Error::io("write", &path)))?;
     let file = File::options().append(true).open(&path).map_err(Error::io("open", &path))?;
     let end = End { offset: bytes.len() as u64, segment: sum, previous };

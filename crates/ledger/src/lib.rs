@@ -10,14 +10,17 @@
 //! [`Ledger`] writes: an entry is appended, synced as [`Durable`] says, and never changed; a snapshot starts a
 //! new segment, after which the oldest are pruned. [`Recovered`] reads: the newest snapshot that is whole, and the entries
 //! since. A tail that was cut short is told and cut off, damage before it is refused with its offset.
-//! `docs/durability.md` says what is promised, and has the bytes.
+//! [`audit`] replays everything that is there, and believes none of it. `docs/durability.md` says what is promised, and has the bytes.
 //!
-//! It refuses to know what a record means: the log holds bytes, and a chain of checksums over them.
+//! It refuses to know when a round is over and who is told of it: it keeps what the election says, and gives it back. Below
+//! [`Ledger::record`] and [`Recovered::saved`] the log holds bytes, and a chain of checksums over them.
 #![forbid(unsafe_code)]
 
+mod audit;
 mod directory;
 mod error;
 mod format;
+mod history;
 mod ledger;
 mod policy;
 mod reader;
@@ -25,6 +28,7 @@ mod recover;
 mod segment;
 mod storage;
 
+pub use audit::{Audit, Difference, audit};
 pub use error::Error;
 pub use format::{Base, FORMAT_VERSION, Kind};
 pub use ledger::{Ledger, Rotated};

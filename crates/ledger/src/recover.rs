@@ -21,10 +21,10 @@ pub struct Recovered {
     pub base: Base,
     /// The snapshot, its digest checked.
     pub model: SavedModel,
-    /// What the run agreed on.
-    pub charter: Vec<u8>,
-    /// Members in the order in which they were last written.
-    pub members: Vec<Vec<u8>>,
+    /// What the run agreed on, in bytes.
+    pub charter_bytes: Vec<u8>,
+    /// Members in the order in which they were last written, in bytes.
+    pub member_bytes: Vec<Vec<u8>>,
     /// Records since the snapshot.
     pub records: u64,
     /// The incarnation of the last server that wrote here.
@@ -120,7 +120,7 @@ impl Recovered {
             match load_snapshot(&directory, &header.base) {
                 Ok(model) => {
                     check_others(&directory, &rounds, &scans[0])?;
-                    let from = header.base.round;
+                    let from = header.base.round();
                     notices.extend(reasons.iter().map(|reason| {
                         format!("{reason}; the run is taken up from the snapshot of round {from} instead")
                     }));
@@ -153,8 +153,8 @@ impl Recovered {
         Ok(Self {
             base,
             model,
-            charter: last.header.charter.clone(),
-            members,
+            charter_bytes: last.header.charter.clone(),
+            member_bytes: members,
             records,
             incarnation: last.incarnation,
             durable: last.durable,
@@ -185,6 +185,10 @@ impl Recovered {
         Entries { recovered: self, next: 0, reader: None }
     }
 
+    pub(crate) fn directory_path(&self) -> &Path {
+        self.directory.path()
+    }
+
     /// Goes on writing, in [`Recovered::next_incarnation`], behind the last whole entry.
     ///
     /// # Errors
@@ -195,8 +199,8 @@ impl Recovered {
         let found = Resumption {
             directory: self.directory,
             lock: self.lock,
-            charter: self.charter,
-            members: self.members,
+            charter: self.charter_bytes,
+            members: self.member_bytes,
             base,
             follows,
             end: self.end,
@@ -271,15 +275,9 @@ struct Scan {
 
 /// Reads the segment of a round; `newer` is the one that came after it, if it is not the newest itself.
 fn read_segment(directory: &Directory, round: Round, newer: Option<&Scan>) -> Result<Scan, Error> {
-    let path = directory.segment(round);
-    let mut reader = SegmentReader::open(&path)?;
+    let mut reader = open_segment(directory, round)?;
     if let Some(newer) = newer {
         same_run(&reader, newer)?;
-    }
-    if reader.header().base.round != round {
-        let of = reader.header().base.round;
-        let reason = format!("the header is of round {of}, and so should be the name");
-        return Err(Error::corrupt(&path, 0, reason));
     }
     scan(&mut reader, newer.is_none())
 }
@@ -295,7 +293,7 @@ fn scan(reader: &mut SegmentReader, newest: bool) -> Result<Scan, Error> {
         path: reader.path().to_owned(),
         members: Vec::new(),
         records: 0,
-        incarnation: header.base.incarnation,
+        incarnation: header.base.position.incarnation,
         // Of a segment whose first entry is torn, which cannot be if the disk keeps what it has synced.
         durable: Durable::Interval,
         clean: false,
@@ -341,8 +339,8 @@ fn scan(reader: &mut SegmentReader, newest: bool) -> Result<Scan, Error> {
 }
 
 /// The snapshot of a segment, or what is wrong with it.
-fn load_snapshot(directory: &Directory, base: &Base) -> Result<SavedModel, String> {
-    let path = directory.snapshot(base.round);
+pub(crate) fn load_snapshot(directory: &Directory, base: &Base) -> Result<SavedModel, String> {
+    let path = directory.snapshot(base.round());
     let model = load_model(&path).map_err(|error| error.to_string())?;
     let digest = DigestTree::new(&model.x).root();
     match digest == base.digest {
@@ -361,5 +359,18 @@ fn same_run(reader: &SegmentReader, newest: &Scan) -> Result<(), Error> {
     match reader.header().charter == newest.header.charter {
         true => Ok(()),
         false => Err(Error::AnotherRun { path: reader.path().to_owned(), other: newest.path.clone() }),
+    }
+}
+
+/// Opens the segment of a round, and makes sure that it is of that round.
+pub(crate) fn open_segment(directory: &Directory, round: Round) -> Result<SegmentReader, Error> {
+    let reader = SegmentReader::open(&directory.segment(round))?;
+    let of = reader.header().base.round();
+    match of == round {
+        true => Ok(reader),
+        false => {
+            let reason = format!("the header is of round {of}, and so should be the name");
+            Err(Error::corrupt(reader.path(), 0, reason))
+        }
     }
 }

@@ -138,7 +138,7 @@ fn an_entry_that_was_not_promised_yet_is_torn_even_if_a_later_one_is_there() {
         let mut changed = unsynced.clone();
         changed[at] ^= 0xFF;
         let recovered = open_with(run.path(), &changed).unwrap();
-        assert!(recovered.members.is_empty());
+        assert!(recovered.member_bytes.is_empty());
         assert_eq!(recovered.torn.as_ref().unwrap().offset, synced);
         drop(recovered);
 

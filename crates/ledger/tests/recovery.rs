@@ -40,8 +40,8 @@ fn what_was_written_before_a_kill_is_there_under_always_and_interval() {
         let recovered = Recovered::open(killed.path()).unwrap();
         assert_eq!(recovered.base, base(7));
         assert_eq!(recovered.model.x, parameters(7));
-        assert_eq!(recovered.charter, CHARTER);
-        assert_eq!(recovered.members, [b"anna".to_vec(), b"berta".to_vec()]);
+        assert_eq!(recovered.charter_bytes, CHARTER);
+        assert_eq!(recovered.member_bytes, [b"anna".to_vec(), b"berta".to_vec()]);
         assert_eq!(records(&recovered), expected(7..9));
         assert_eq!((recovered.durable, recovered.clean), (durable, false));
         assert_eq!((&recovered.torn, &recovered.notices[..]), (&None, &[][..]));
@@ -56,7 +56,7 @@ fn off_keeps_snapshots_and_members_alone() {
     let ledger = three_segments(run.path(), Durable::Off);
     ledger.close().unwrap();
     let recovered = Recovered::open(run.path()).unwrap();
-    assert_eq!((recovered.base, recovered.records, recovered.members.len()), (base(7), 0, 2));
+    assert_eq!((recovered.base, recovered.records, recovered.member_bytes.len()), (base(7), 0, 2));
     // Rounds 7 and 8 are nowhere.
     assert!(!recovered.clean);
     assert_eq!(recovered.next_incarnation(), Incarnation(1));
@@ -101,7 +101,8 @@ fn incarnations_count_on_and_a_promise_holds_from_the_server_that_gave_it() {
         assert_eq!(recovered.next_incarnation(), Incarnation(incarnation));
         ledger = recovered.resume(options(durable)).unwrap();
     }
-    let new = signvote_ledger::Base { incarnation: Incarnation(3), ..base(9) };
+    let mut new = base(9);
+    new.position.incarnation = Incarnation(3);
     ledger.rotate(new, snapshot(9)).unwrap();
     drop(ledger);
     let recovered = Recovered::open(run.path()).unwrap();
@@ -126,7 +127,7 @@ fn a_damaged_snapshot_is_replaced_by_an_older_one_and_the_log_since() {
         let recovered = Recovered::open(copy.path()).unwrap();
         assert_eq!((recovered.base, &recovered.model.x), (base(4), &parameters(4)));
         assert_eq!(records(&recovered), expected(4..9));
-        assert_eq!(recovered.members, [b"anna".to_vec(), b"berta".to_vec()]);
+        assert_eq!(recovered.member_bytes, [b"anna".to_vec(), b"berta".to_vec()]);
         let [notice] = &recovered.notices[..] else { panic!("{:?}", recovered.notices) };
         assert!(notice.contains("000000000007.safetensors") && notice.contains("round 4"), "{notice}");
         drop(recovered);

@@ -4,7 +4,7 @@
 
 use std::path::{Path, PathBuf};
 
-use signvote_election::{ChainHash, DigestTree, Incarnation, Layout, Round, Settings, TensorSpec};
+use signvote_election::{ChainHash, DigestTree, Incarnation, Layout, Position, Round, Settings, TensorSpec};
 use signvote_ledger::{Base, Durable, Kind, Ledger, Options, Recovered};
 use signvote_observe::save_model;
 
@@ -17,9 +17,11 @@ pub(crate) fn parameters(round: u64) -> Vec<f32> {
 
 pub(crate) fn base(round: u64) -> Base {
     Base {
-        round: Round(round),
-        incarnation: Incarnation(0),
-        chain: ChainHash([round as u8; 32]),
+        position: Position {
+            round: Round(round),
+            incarnation: Incarnation(0),
+            chain: ChainHash([round as u8; 32]),
+        },
         digest: DigestTree::new(&parameters(round)).root(),
     }
 }
