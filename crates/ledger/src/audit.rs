@@ -31,8 +31,8 @@ pub struct Audit {
     pub signed: u64,
     /// Ballots that counted without a signature.
     pub unsigned: u64,
-    /// Rounds that nobody logged, from the first to before the second, because the disk was full or nothing was to be
-    /// logged: after them the audit goes on from a snapshot, unproved.
+    /// Rounds that nobody logged, from the first to before the second, because the disk was full or nothing
+    /// was to be logged: after them the audit goes on from a snapshot, unproved.
     pub gaps: Vec<(Round, Round)>,
     /// The first thing that does not hold. The audit ends there.
     pub difference: Option<Difference>,
@@ -53,8 +53,9 @@ pub struct Difference {
     pub reason: String,
 }
 
-/// Replays the ledger in `run_dir` from its oldest whole snapshot on: every verdict, voter set, chain hash and snapshot, and
-/// what else the records hold. A server may be writing to it. `on_round` hears of every round that holds.
+/// Replays the ledger in `run_dir` from its oldest whole snapshot on: every verdict, voter set, chain hash
+/// and snapshot, and what else the records hold. A server may be writing to it. `on_round` hears of every
+/// round that holds.
 ///
 /// # Errors
 /// If a file is damaged, missing, of another run or cannot be read. That a round does not hold is no error but

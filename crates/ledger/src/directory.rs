@@ -133,8 +133,8 @@ impl Directory {
         placed
     }
 
-    /// Gives the run's model file the bytes of a snapshot: the same file under two names where the file system can do
-    /// that, a copy where it cannot.
+    /// Gives the run's model file the bytes of a snapshot: the same file under two names where the file
+    /// system can do that, a copy where it cannot.
     pub(crate) fn publish(&self, snapshot: &Path) -> Result<(), Error> {
         let model = self.run.join("model.safetensors");
         let partial = partial(&model);
@@ -149,8 +149,8 @@ impl Directory {
         published.map_err(Error::io("write", &model))
     }
 
-    /// Removes the oldest pairs while all together take more than `max_bytes`, but never the newest. Returns the rounds of
-    /// those that are gone.
+    /// Removes the oldest pairs while all together take more than `max_bytes`, but never the newest.
+    /// Returns the rounds of those that are gone.
     pub(crate) fn prune(&self, max_bytes: u64) -> Result<Vec<Round>, Error> {
         let gone = to_prune(&self.pairs()?, max_bytes);
         for pair in &gone {

@@ -29,7 +29,8 @@ pub enum Kind {
     Member,
     /// A server took up the log: in which incarnation, and what it promises about the entries behind.
     Opened,
-    /// The server stopped by itself, with every round written before this entry. Taken off when a server goes on.
+    /// The server stopped by itself, with every round written before this entry. Taken off when a server
+    /// goes on.
     Clean,
 }
 
@@ -80,9 +81,11 @@ impl Sum {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Header {
     pub(crate) base: Base,
-    /// Checksum of the last entry of the segment before, if the log goes on without a gap. Zeros in the file if not.
+    /// Checksum of the last entry of the segment before, if the log goes on without a gap. Zeros in the
+    /// file if not.
     pub(crate) follows: Option<Sum>,
-    /// Bytes that no worker can know, since a payload is what workers send: without them, a part of one could pass for a head.
+    /// Bytes that no worker can know, since a payload is what workers send: without them, a part of one
+    /// could pass for a head.
     pub(crate) salt: [u8; 16],
     pub(crate) charter: Vec<u8>,
 }
@@ -106,7 +109,8 @@ impl Header {
         (bytes, sum)
     }
 
-    /// Reads a header from the start of a file of `length` bytes: the header, its checksum, its length in bytes.
+    /// Reads a header from the start of a file of `length` bytes: the header, its checksum, its length in
+    /// bytes.
     pub(crate) fn read(file: &mut impl Read, path: &Path, length: u64) -> Result<(Self, Sum, u64), Error> {
         let ends =
             || Error::corrupt(path, 0, format!("the file ends within its header, after {length} bytes"));
@@ -178,8 +182,8 @@ impl Head {
         bytes
     }
 
-    /// The head that stands there, if it is sound. A checksum of its own, because a wrong length would otherwise
-    /// look like an entry that was cut short.
+    /// The head that stands there, if it is sound. A checksum of its own, because a wrong length would
+    /// otherwise look like an entry that was cut short.
     pub(crate) fn decode(bytes: &[u8; HEAD_BYTES], segment: Sum) -> Option<Self> {
         let check = head_check(&bytes[..HEAD_CHECKED_BYTES], segment);
         if bytes[..4] != WORD || bytes[HEAD_CHECKED_BYTES..] != check {
@@ -193,8 +197,9 @@ impl Head {
     }
 }
 
-/// The checksum of an entry, in the making: feed it the payload. It covers the checksum of the entry before (of the
-/// header, for the first), so that an entry that was taken out, put in or moved is noticed at the next one.
+/// The checksum of an entry, in the making: feed it the payload. It covers the checksum of the entry before
+/// (of the header, for the first), so that an entry that was taken out, put in or moved is noticed at the
+/// next one.
 pub(crate) struct EntrySum(blake3::Hasher);
 
 impl EntrySum {

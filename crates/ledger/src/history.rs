@@ -8,6 +8,8 @@ use signvote_election::{
     Charter, Chunking, Error as ElectionError, Identity, Position, PublicKey, Record, Replica, Saved, Slot,
 };
 
+use crate::reader::Found;
+use crate::recover::open_segment;
 use crate::{Error, Kind, Ledger, Recovered};
 
 impl Ledger {
@@ -51,8 +53,9 @@ impl Recovered {
         Ok(members)
     }
 
-    /// What a server goes on with: the snapshot, moved by all records since, in [`Recovered::next_incarnation`]. The
-    /// newest records are kept for workers that come back, up to `ring_bytes` of frames.
+    /// What a server goes on with: the snapshot, moved by all records since, in
+    /// [`Recovered::next_incarnation`]. The newest records, also from before the snapshot, are given for
+    /// workers that come back, up to `ring_bytes` of frames.
     ///
     /// # Errors
     /// If the log is no history of this run, or cannot be read.
@@ -71,8 +74,7 @@ impl Recovered {
         })?;
         let x = self.model.x.clone();
         let mut replica = Replica::new(charter.terms.aggregate, chunking, x, self.base.position);
-        let mut records: VecDeque<Record> = VecDeque::new();
-        let mut held = 0_usize;
+        let mut newest = Newest::up_to(ring_bytes);
         for entry in self.entries() {
             let entry = entry?;
             if entry.kind != Kind::Record {
@@ -85,22 +87,49 @@ impl Recovered {
                 Ok(record)
             });
             let what = format!("round {round}");
-            let record = without_ballots(replayed.map_err(Error::untrue(what, self.path()))?);
-            held += bytes_of(&record);
-            records.push_back(record);
-            while held > ring_bytes {
-                let Some(oldest) = records.pop_front() else { break };
-                held -= bytes_of(&oldest);
-            }
+            newest.push(replayed.map_err(Error::untrue(what, self.path()))?);
         }
+        self.add_earlier(&mut newest);
         let position = Position { incarnation: self.next_incarnation(), ..replica.position() };
         let members = self.members()?;
-        Ok(Saved { charter, x: replica.into_parameters(), position, records: records.into(), members })
+        Ok(Saved { charter, x: replica.into_parameters(), position, records: newest.records.into(), members })
+    }
+
+    /// Puts records from before the snapshot in front, as far as there is room, and as far back as the
+    /// segments follow each other and can be read: a worker that is further behind takes the parameters.
+    fn add_earlier(&self, newest: &mut Newest) {
+        let mut base = (self.base.position, self.follows());
+        for round in self.rounds_before_base().into_iter().rev() {
+            let (position, Some(follows)) = base else { return };
+            if newest.full {
+                return;
+            }
+            let Ok(mut reader) = open_segment(self.directory(), round) else { return };
+            let mut earlier = Newest::up_to(newest.room());
+            let mut payload = Vec::new();
+            while let Ok(Found::Entry(kind)) = reader.next(&mut payload, |kind| kind == Kind::Record) {
+                if kind == Kind::Record {
+                    let Ok(record) = Record::decode(&Bytes::from(std::mem::take(&mut payload))) else {
+                        return;
+                    };
+                    earlier.push(record);
+                }
+            }
+            let end = earlier.records.back().map(|record| (record.after.round, record.after.chain));
+            if reader.rest() > 0
+                || reader.sums().1 != follows
+                || end != Some((position.round, position.chain))
+            {
+                return;
+            }
+            newest.prepend(earlier);
+            base = (reader.header().base.position, reader.header().follows);
+        }
     }
 
     /// The ledger's directory.
     pub fn path(&self) -> &Path {
-        self.directory_path()
+        self.directory().path()
     }
 }
 
@@ -120,6 +149,45 @@ fn replay(replica: &mut Replica, record: &Record) -> Result<(), ElectionError> {
         return Err(incompatible("chain hash", &expected.to_string(), &got.to_string()));
     }
     Ok(())
+}
+
+/// The newest records that take no more than so many bytes.
+struct Newest {
+    records: VecDeque<Record>,
+    bytes: usize,
+    most: usize,
+    /// Whether an older one had to go.
+    full: bool,
+}
+
+impl Newest {
+    fn up_to(most: usize) -> Self {
+        Self { records: VecDeque::new(), bytes: 0, most, full: false }
+    }
+
+    fn room(&self) -> usize {
+        self.most - self.bytes
+    }
+
+    fn push(&mut self, record: Record) {
+        let record = without_ballots(record);
+        self.bytes += bytes_of(&record);
+        self.records.push_back(record);
+        while self.bytes > self.most
+            && let Some(oldest) = self.records.pop_front()
+        {
+            self.bytes -= bytes_of(&oldest);
+            self.full = true;
+        }
+    }
+
+    /// Puts those in front that came before, which have to fit.
+    fn prepend(&mut self, mut earlier: Self) {
+        self.bytes += earlier.bytes;
+        self.full |= earlier.full;
+        earlier.records.append(&mut self.records);
+        self.records = earlier.records;
+    }
 }
 
 /// The record without what only an audit needs. Its frames lie within the bytes of the whole entry, so

@@ -17,8 +17,8 @@ pub struct Ledger {
     directory: Directory,
     options: Options,
     charter: Vec<u8>,
-    /// The newest payload of each member, in the order in which they came: every segment starts with them, because the one that
-    /// they were first written to is pruned some day.
+    /// The newest payload of each member, in the order in which they came: every segment starts with them,
+    /// because the one that they were first written to is pruned some day.
     members: Vec<Vec<u8>>,
     incarnation: Incarnation,
     /// Where the open segment starts.
@@ -94,8 +94,8 @@ impl Ledger {
         })
     }
 
-    /// Goes on with a ledger that was recovered. The torn tail goes, and so does the mark of a clean end, on the disk
-    /// before this returns: from here on the log may lack rounds again.
+    /// Goes on with a ledger that was recovered. The torn tail goes, and so does the mark of a clean end,
+    /// on the disk before this returns: from here on the log may lack rounds again.
     pub(crate) fn resume(
         found: Resumption,
         incarnation: Incarnation,
@@ -129,9 +129,9 @@ impl Ledger {
     /// Returns when the entry is as safe as [`Durable`] says. Records are left out under [`Durable::Off`].
     ///
     /// # Errors
-    /// If the entry cannot be written: it is then not in the file, which ends with the entry before, and all later
-    /// ones are refused until [`Ledger::rotate`] has written a snapshot. An error of the background's sync comes
-    /// back here too. The other two kinds are the ledger's own.
+    /// If the entry cannot be written: it is then not in the file, which ends with the entry before, and
+    /// all later ones are refused until [`Ledger::rotate`] has written a snapshot. An error of the
+    /// background's sync comes back here too. The other two kinds are the ledger's own.
     pub fn append(&mut self, kind: Kind, payload: &[u8]) -> Result<(), Error> {
         match kind {
             Kind::Record if self.options.durable == Durable::Off => {
@@ -170,13 +170,15 @@ impl Ledger {
     }
 
     /// Takes a snapshot, at `base`, and starts a new segment with it; then `model.safetensors` in the run
-    /// directory becomes the snapshot, and the oldest pairs are pruned. Snapshot and segment are on the disk when this returns.
+    /// directory becomes the snapshot, and the oldest pairs are pruned. Snapshot and segment are on the
+    /// disk when this returns.
     ///
     /// `write_snapshot` writes the parameters to the path that it is given.
     ///
     /// # Errors
-    /// If snapshot or segment cannot be written: the open segment goes on as it was, and neither of the two is there. If
-    /// only the model file cannot be replaced, or pruning fails, the new segment is the open one all the same.
+    /// If snapshot or segment cannot be written: the open segment goes on as it was, and neither of the two
+    /// is there. If only the model file cannot be replaced, or pruning fails, the new segment is the open
+    /// one all the same.
     pub fn rotate(
         &mut self,
         base: Base,
@@ -191,8 +193,8 @@ impl Ledger {
             // If the new snapshot were placed and the new segment not, neither would have its other half.
             return Err(Error::Misuse(format!("two snapshots of round {} that differ", base.round())));
         }
-        // The new segment says that it follows this one, so this one has to be on the disk first. If it cannot be,
-        // the snapshot is what makes up for it.
+        // The new segment says that it follows this one, so this one has to be on the disk first. If it
+        // cannot be, the snapshot is what makes up for it.
         let whole = self.segment.sync().is_ok() && !self.left_out;
         let follows = if same_round { self.follows } else { self.segment.last_sum().filter(|_| whole) };
         let snapshot = place_snapshot(&self.directory, base.round(), write_snapshot)?;
@@ -208,8 +210,9 @@ impl Ledger {
         Ok(Rotated { snapshot, pruned })
     }
 
-    /// Ends the log: everything is taken to the disk, and marked as being all there is, so that the next server need not
-    /// start a new incarnation. The mark is left out where rounds are: under [`Durable::Off`] without a snapshot at the end.
+    /// Ends the log: everything is taken to the disk, and marked as being all there is, so that the next
+    /// server need not start a new incarnation. The mark is left out where rounds are: under
+    /// [`Durable::Off`] without a snapshot at the end.
     ///
     /// # Errors
     /// If the disk fails, or had failed before.

@@ -7,13 +7,15 @@
 //! RUN_DIR/ledger/000000000469.log           the open segment
 //! RUN_DIR/ledger/lock                       held by the server that writes here
 //! ```
-//! [`Ledger`] writes: an entry is appended, synced as [`Durable`] says, and never changed; a snapshot starts a
-//! new segment, after which the oldest are pruned. [`Recovered`] reads: the newest snapshot that is whole, and the entries
-//! since. A tail that was cut short is told and cut off, damage before it is refused with its offset.
-//! [`audit`] replays everything that is there, and believes none of it. `docs/durability.md` says what is promised, and has the bytes.
+//! [`Ledger`] writes: an entry is appended, synced as [`Durable`] says, and never changed; a snapshot
+//! starts a new segment, after which the oldest are pruned. [`Recovered`] reads: the newest snapshot that
+//! is whole, and the entries since. A tail that was cut short is told and cut off, damage before it is
+//! refused with its offset. [`audit`] replays everything that is there, and believes none of it.
+//! `docs/durability.md` says what is promised, and has the bytes.
 //!
-//! It refuses to know when a round is over and who is told of it: it keeps what the election says, and gives it back. Below
-//! [`Ledger::record`] and [`Recovered::saved`] the log holds bytes, and a chain of checksums over them.
+//! It refuses to know when a round is over and who is told of it: it keeps what the election says, and
+//! gives it back. Below [`Ledger::record`] and [`Recovered::saved`] the log holds bytes, and a chain of
+//! checksums over them.
 #![forbid(unsafe_code)]
 
 mod audit;

@@ -9,8 +9,8 @@ use std::time::Duration;
 pub enum Durable {
     /// Before anybody is told of the round. After a crash of the machine nothing that was told is missing.
     Always,
-    /// A moment later: it is handed to the system at once, which keeps it if the process is killed, and taken to the disk
-    /// at least once a second, in the background.
+    /// A moment later: it is handed to the system at once, which keeps it if the process is killed, and
+    /// taken to the disk at least once a second, in the background.
     #[default]
     Interval,
     /// Only snapshots are kept, no rounds.
@@ -57,11 +57,11 @@ impl FromStr for Durable {
 pub struct Options {
     /// When an entry is on the disk.
     pub durable: Durable,
-    /// Under [`Durable::Interval`]: how long the first entry that is not on the disk waits for a sync to begin. Half a second, so
-    /// that with the sync itself it is one.
+    /// Under [`Durable::Interval`]: how long the first entry that is not on the disk waits for a sync to
+    /// begin. Half a second, so that with the sync itself it is one.
     pub sync_every: Duration,
-    /// After a snapshot the oldest pairs of snapshot and segment go while all of them take more bytes than this.
-    /// The newest pair stays, however large.
+    /// After a snapshot the oldest pairs of snapshot and segment go while all of them take more bytes than
+    /// this. The newest pair stays, however large.
     pub max_bytes: u64,
     /// Nothing is ever pruned: an audit wants every round.
     pub keep_all: bool,

@@ -1,12 +1,14 @@
 //! Reading a segment, and telling damage from a write that was cut short.
 //!
-//! Let `o` be the first byte of the first entry that is not whole: its head is not sound, it claims more bytes than the
-//! file holds, or its checksum is wrong. If at `o` or behind it there is a sound head that says that the disk held more
-//! than `o` bytes when it was written, then what is wrong at `o` had once been on the disk: the file is *damaged*. If there is
-//! none, nothing shows that it had: the tail is *torn*, and can be cut off.
+//! Let `o` be the first byte of the first entry that is not whole: its head is not sound, it claims more
+//! bytes than the file holds, or its checksum is wrong. If at `o` or behind it there is a sound head that
+//! says that the disk held more than `o` bytes when it was written, then what is wrong at `o` had once been
+//! on the disk: the file is *damaged*. If there is none, nothing shows that it had: the tail is *torn*, and
+//! can be cut off.
 //!
-//! The alternative, to call torn only what reaches the end of the file, refuses a log after every power cut at which
-//! the disk wrote later blocks before earlier ones; to call everything torn loses rounds that were promised.
+//! The alternative, to call torn only what reaches the end of the file, refuses a log after every power cut
+//! at which the disk wrote later blocks before earlier ones; to call everything torn loses rounds that were
+//! promised.
 
 use std::fs::File;
 use std::io::{BufReader, Read, Seek, SeekFrom};
@@ -77,8 +79,8 @@ impl SegmentReader {
         (self.segment, self.previous)
     }
 
-    /// Checks the next entry. `payload` is emptied, and filled for the kinds that `wanted` names; no more is ever
-    /// allocated than the file still holds.
+    /// Checks the next entry. `payload` is emptied, and filled for the kinds that `wanted` names; no more
+    /// is ever allocated than the file still holds.
     pub(crate) fn next(&mut self, payload: &mut Vec<u8>, wanted: fn(Kind) -> bool) -> Result<Found, Error> {
         payload.clear();
         if self.rest() == 0 {

@@ -7,7 +7,7 @@ use signvote_election::{DigestTree, Incarnation, Round};
 use signvote_observe::{SavedModel, load_model};
 
 use crate::directory::Directory;
-use crate::format::{Base, Header, Kind};
+use crate::format::{Base, Header, Kind, Sum};
 use crate::ledger::{Resumption, read_opened};
 use crate::reader::{Found, SegmentReader};
 use crate::segment::End;
@@ -37,6 +37,8 @@ pub struct Recovered {
     pub torn: Option<Torn>,
     /// What people should know: a snapshot that is damaged and was not needed.
     pub notices: Vec<String>,
+    /// What the first of `segments` follows.
+    follows: Option<Sum>,
     /// Segments since the snapshot, oldest first.
     segments: Vec<PathBuf>,
     /// Of the last of them.
@@ -69,14 +71,16 @@ pub struct Entry {
 }
 
 impl Recovered {
-    /// Reads the ledger in `run_dir`: the newest snapshot that is whole, and all entries since. Changes nothing.
+    /// Reads the ledger in `run_dir`: the newest snapshot that is whole, and all entries since. Changes
+    /// nothing.
     ///
     /// If the newest snapshot is damaged, an older one serves, provided that the log goes on from it without
     /// a gap; [`Recovered::notices`] says so.
     ///
     /// # Errors
-    /// [`Error::Corrupt`] if an entry that had been on the disk is not whole, [`Error::NoSnapshot`] if no snapshot serves; others if there
-    /// is no ledger, if it belongs to two runs or to another version, if another server holds it, or if a file cannot be read.
+    /// [`Error::Corrupt`] if an entry that had been on the disk is not whole, [`Error::NoSnapshot`] if no
+    /// snapshot serves; others if there is no ledger, if it belongs to two runs or to another version, if
+    /// another server holds it, or if a file cannot be read.
     pub fn open(run_dir: &Path) -> Result<Self, Error> {
         let directory = Directory::of_run(run_dir);
         let missing = || Error::Missing { path: directory.path().to_owned() };
@@ -140,7 +144,7 @@ impl Recovered {
         scans: Vec<Scan>,
         notices: Vec<String>,
     ) -> Result<Self, Error> {
-        let base = scans[0].header.base;
+        let Header { base, follows, .. } = scans[0].header;
         let records = scans.iter().map(|scan| scan.records).sum();
         let mut members: Vec<Vec<u8>> = Vec::new();
         for member in scans.iter().flat_map(|scan| &scan.members) {
@@ -161,6 +165,7 @@ impl Recovered {
             clean: last.clean,
             torn: last.torn,
             notices,
+            follows,
             segments,
             header: last.header,
             end: last.end,
@@ -169,10 +174,16 @@ impl Recovered {
         })
     }
 
-    /// Whether every round that anybody was told of is here, so that the run goes on in the same incarnation: the last
-    /// server stopped by itself, or promised [`Durable::Always`].
+    /// Whether every round that anybody was told of is here, so that the run goes on in the same
+    /// incarnation: the last server stopped by itself, or promised [`Durable::Always`].
     pub fn nothing_lost(&self) -> bool {
         self.clean || self.durable == Durable::Always
+    }
+
+    /// Does not rely on what the last server promised: the run goes on in the next incarnation. For who has
+    /// cut the log by hand, or knows that it went on where the log did not.
+    pub fn distrust(&mut self) {
+        (self.clean, self.durable) = (false, Durable::Interval);
     }
 
     /// The incarnation in which the run goes on: the same one if nothing is lost, else the next.
@@ -180,13 +191,27 @@ impl Recovered {
         Incarnation(self.incarnation.0.saturating_add(u32::from(!self.nothing_lost())))
     }
 
-    /// All entries since the snapshot, oldest first, read one at a time. Members that a new segment repeats come again.
+    /// All entries since the snapshot, oldest first, read one at a time. Members that a new segment repeats
+    /// come again.
     pub fn entries(&self) -> Entries<'_> {
         Entries { recovered: self, next: 0, reader: None }
     }
 
-    pub(crate) fn directory_path(&self) -> &Path {
-        self.directory.path()
+    pub(crate) fn directory(&self) -> &Directory {
+        &self.directory
+    }
+
+    /// What the segment of the snapshot says that it follows.
+    pub(crate) fn follows(&self) -> Option<Sum> {
+        self.follows
+    }
+
+    /// Where there are older segments.
+    pub(crate) fn rounds_before_base(&self) -> Vec<Round> {
+        let pairs = self.directory.pairs().unwrap_or_default();
+        let older =
+            pairs.iter().filter(|pair| pair.round < self.base.round() && pair.segment_bytes.is_some());
+        older.map(|pair| pair.round).collect()
     }
 
     /// Goes on writing, in [`Recovered::next_incarnation`], behind the last whole entry.

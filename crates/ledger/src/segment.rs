@@ -27,7 +27,8 @@ pub(crate) struct Segment {
     stopped: Option<String>,
 }
 
-/// Where a segment may be appended to: its length, all of it on the disk, and the checksums of header and last entry.
+/// Where a segment may be appended to: its length, all of it on the disk, and the checksums of header and
+/// last entry.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct End {
     pub(crate) offset: u64,
@@ -76,8 +77,8 @@ impl Segment {
         self.stopped.as_deref()
     }
 
-    /// Appends an entry, and under [`Durable::Always`] waits until it is on the disk. If that fails, the file is cut
-    /// back to its last whole entry, and takes no more.
+    /// Appends an entry, and under [`Durable::Always`] waits until it is on the disk. If that fails, the
+    /// file is cut back to its last whole entry, and takes no more.
     pub(crate) fn append(&mut self, kind: Kind, payload: &[u8]) -> Result<(), Error> {
         self.check()?;
         let (head, sum) = entry(kind, payload, self.previous, self.sum, self.synced());

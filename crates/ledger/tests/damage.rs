@@ -1,4 +1,5 @@
-//! Every cut and every changed byte of a log: what was on the disk comes back or is refused, never a part in silence.
+//! Every cut and every changed byte of a log: what was on the disk comes back or is refused, never a part
+//! in silence.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod common;

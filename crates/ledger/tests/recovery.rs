@@ -101,6 +101,10 @@ fn incarnations_count_on_and_a_promise_holds_from_the_server_that_gave_it() {
         assert_eq!(recovered.next_incarnation(), Incarnation(incarnation));
         ledger = recovered.resume(options(durable)).unwrap();
     }
+    let mut recovered = Recovered::open(as_killed(run.path()).path()).unwrap();
+    assert_eq!(recovered.next_incarnation(), Incarnation(3));
+    recovered.distrust();
+    assert_eq!(recovered.next_incarnation(), Incarnation(4));
     let mut new = base(9);
     new.position.incarnation = Incarnation(3);
     ledger.rotate(new, snapshot(9)).unwrap();
