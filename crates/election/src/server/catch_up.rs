@@ -46,7 +46,7 @@ impl Server {
             *behind = Some(way);
             // It will cast again what it has cast.
             let slot = *slot;
-            self.open.newcomers.insert(slot);
+            self.greet_newcomer(slot);
             self.feed(now, peer);
         }
     }

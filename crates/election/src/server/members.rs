@@ -363,7 +363,7 @@ impl Server {
         member.name = name;
         member.final_digest = None;
         member.resent = None;
-        self.open.newcomers.insert(slot);
+        self.greet_newcomer(slot);
         if let Some(report) = self.open.reports.get_mut(slot.index()) {
             *report = None;
         }
@@ -371,6 +371,13 @@ impl Server {
             self.feed(now, peer);
         } else {
             self.arrive(now, peer, slot);
+        }
+    }
+
+    /// Remembers that what a place has cast in the open round was cast by an earlier connection.
+    pub(super) fn greet_newcomer(&mut self, slot: Slot) {
+        if self.open.chunks.iter().any(|chunk| chunk.voted.contains(slot)) {
+            self.open.newcomers.insert(slot);
         }
     }
 

@@ -34,7 +34,8 @@ impl Server {
     /// not saved.
     pub fn resume(now: Duration, config: Config, saved: Saved) -> Result<Self, Error> {
         let Saved { charter, x, position, records, members } = saved;
-        if charter.terms != config.terms {
+        let decides = (config.tie, config.min_voters, config.quorum as u32);
+        if charter.terms != config.terms || (charter.tie, charter.min_voters, charter.quorum) != decides {
             return Err(Error::incompatible("terms of the run", "those that it began with", "others"));
         }
         if charter.terms.aggregate == crate::AggregateKind::Mean {
@@ -53,10 +54,12 @@ impl Server {
         }
         server.phase = Phase::Running;
         server.open_round(now);
-        if let Some(commit) = records.last().and_then(|record| record.frames.last()) {
-            server.open.expected = voters_of(commit)?;
-            server.open.grace = Some(now.saturating_add(server.config.return_grace));
-        }
+        server.open.expected = match records.last().and_then(|record| record.frames.last()) {
+            Some(commit) => voters_of(commit)?,
+            // Nobody had voted yet: everyone was there.
+            None => (0..server.members.len()).map(Slot::from_index).collect(),
+        };
+        server.open.grace = Some(now.saturating_add(server.config.return_grace));
         for Record { before, frames, .. } in records {
             if frames.iter().any(|frame| frame.len() <= LENGTH_BYTES) {
                 return Err(Error::malformed("log of verdicts", "whole frames", "an empty one"));
