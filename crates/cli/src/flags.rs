@@ -10,6 +10,7 @@ use signvote_learn::{DataSource, ModelKind, Partition};
 use signvote_net::Name;
 
 use crate::exit::Failure;
+use crate::logs::LogFlags;
 
 /// Train neural networks by majority vote: every worker sends one bit per gradient coordinate, the server
 /// answers with the majority's bit, and liars have one vote each.
@@ -23,69 +24,6 @@ pub(crate) struct Cli {
 
     #[command(flatten)]
     pub(crate) logs: LogFlags,
-}
-
-/// The least that a line must matter to be logged.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum LogLevel {
-    /// Nothing.
-    Off,
-    /// What ends the program.
-    Error,
-    /// What somebody may have to look after.
-    Warn,
-    /// What happens now and then.
-    Info,
-    /// What happens in every round.
-    Debug,
-    /// Everything.
-    Trace,
-}
-
-/// What a logged line looks like.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum LogFormat {
-    /// For people.
-    Text,
-    /// One object a line, and nothing else on stderr: no progress.
-    Json,
-}
-
-/// What is logged on stderr, by every command.
-#[derive(Args, Clone, Copy, Debug)]
-#[command(next_help_heading = "Logs")]
-pub(crate) struct LogFlags {
-    /// Least level that is logged on stderr [default: warn; in train, only what is given here is logged by its
-    /// server and workers too].
-    #[arg(long, global = true, value_enum, value_name = "LEVEL")]
-    pub(crate) log: Option<LogLevel>,
-
-    /// What a logged line looks like; with json there is nothing else on stderr, no progress either.
-    #[arg(long, global = true, value_enum, default_value = "text", value_name = "FORMAT")]
-    pub(crate) log_format: LogFormat,
-}
-
-impl LogFlags {
-    pub(crate) fn level(&self) -> LogLevel {
-        self.log.unwrap_or(LogLevel::Warn)
-    }
-
-    /// What the processes of `train` log. By default nothing where this process shows progress, which tells the same.
-    pub(crate) fn of_children(&self) -> LogLevel {
-        match self.log_format {
-            LogFormat::Json => self.level(),
-            LogFormat::Text => self.log.unwrap_or(LogLevel::Off),
-        }
-    }
-
-    /// The words that make a child log so.
-    pub(crate) fn to_words(self) -> Vec<String> {
-        let word = |name: &str, value: Option<clap::builder::PossibleValue>| {
-            format!("--{name}={}", value.map_or_else(String::new, |value| value.get_name().to_owned()))
-        };
-        let level = self.of_children().to_possible_value();
-        vec![word("log", level), word("log-format", self.log_format.to_possible_value())]
-    }
 }
 
 #[derive(Debug, Subcommand)]

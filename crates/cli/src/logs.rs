@@ -6,6 +6,7 @@
 use std::io::{IsTerminal, Write};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
+use clap::{Args, ValueEnum};
 use signvote_election::Event;
 use tracing::{debug, info, trace, warn};
 use tracing_subscriber::Layer;
@@ -14,8 +15,70 @@ use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt;
 
 use crate::exit::Failure;
-use crate::flags::{LogFlags, LogFormat, LogLevel};
 use crate::progress;
+
+/// The least that a line must matter to be logged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LogLevel {
+    /// Nothing.
+    Off,
+    /// What ends the program.
+    Error,
+    /// What somebody may have to look after.
+    Warn,
+    /// What happens now and then.
+    Info,
+    /// What happens in every round.
+    Debug,
+    /// Everything.
+    Trace,
+}
+
+/// What a logged line looks like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LogFormat {
+    /// For people.
+    Text,
+    /// One object a line, and nothing else on stderr: no progress.
+    Json,
+}
+
+/// What is logged on stderr, by every command.
+#[derive(Args, Clone, Copy, Debug)]
+#[command(next_help_heading = "Logs")]
+pub(crate) struct LogFlags {
+    /// Least level that is logged on stderr [default: warn; in train, only what is given here is logged by its
+    /// server and workers too].
+    #[arg(long, global = true, value_enum, value_name = "LEVEL")]
+    pub(crate) log: Option<LogLevel>,
+
+    /// What a logged line looks like; with json there is nothing else on stderr, no progress either.
+    #[arg(long, global = true, value_enum, default_value = "text", value_name = "FORMAT")]
+    pub(crate) log_format: LogFormat,
+}
+
+impl LogFlags {
+    pub(crate) fn level(&self) -> LogLevel {
+        self.log.unwrap_or(LogLevel::Warn)
+    }
+
+    /// What the processes of `train` log. By default nothing where this process shows progress, which tells the same.
+    pub(crate) fn of_children(&self) -> LogLevel {
+        match self.log_format {
+            LogFormat::Json => self.level(),
+            LogFormat::Text => self.log.unwrap_or(LogLevel::Off),
+        }
+    }
+
+    /// The words that make a child log so.
+    pub(crate) fn to_words(self) -> Vec<String> {
+        let word = |name: &str, value: Option<clap::builder::PossibleValue>| {
+            format!("--{name}={}", value.map_or_else(String::new, |value| value.get_name().to_owned()))
+        };
+        let level = self.of_children().to_possible_value();
+        vec![word("log", level), word("log-format", self.log_format.to_possible_value())]
+    }
+}
 
 /// What the names of all our crates begin with.
 const OURS: &str = "signvote";

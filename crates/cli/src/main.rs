@@ -17,7 +17,8 @@ mod summary;
 use std::process::ExitCode;
 
 use exit::{Exit, Failure};
-use flags::{BenchCommand, Command, LogFormat};
+use flags::{BenchCommand, Command};
+use logs::LogFormat;
 
 fn main() -> ExitCode {
     match run() {

@@ -1,5 +1,4 @@
 //! `--log` and `--log-format`: what is on stderr for whoever reads it later.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod common;
 
