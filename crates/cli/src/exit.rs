@@ -26,6 +26,8 @@ pub(crate) enum Exit {
     /// A file of the run cannot be written, or one of an identity not used: disk full, no permission, directory taken,
     /// file missing or broken, key readable by others.
     Files = 8,
+    /// The log of a run is not what it should be: a verdict, a voter or a signature does not hold.
+    Audit = 9,
     /// Ctrl-C or SIGTERM; what was committed is saved.
     Interrupted = 130,
 }
@@ -135,6 +137,21 @@ impl From<signvote_bench::Error> for Failure {
         let exit = match &error {
             Error::Memory { .. } | Error::Threads { .. } => Exit::Usage,
             _ => Exit::Internal,
+        };
+        Self::new(exit, error.to_string())
+    }
+}
+
+impl From<signvote_ledger::Error> for Failure {
+    fn from(error: signvote_ledger::Error) -> Self {
+        use signvote_ledger::Error;
+        let exit = match &error {
+            Error::Io { .. } | Error::Full { .. } | Error::Stopped { .. } | Error::Occupied { .. } => {
+                Exit::Files
+            }
+            Error::InUse { .. } => Exit::Files,
+            Error::Misuse(_) => Exit::Internal,
+            _ => Exit::Data,
         };
         Self::new(exit, error.to_string())
     }

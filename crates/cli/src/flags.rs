@@ -7,10 +7,16 @@ use serde::Serialize;
 use signvote_byzantine::Attack;
 use signvote_election::{RunId, TiePolicy};
 use signvote_learn::{DataSource, ModelKind, Partition};
-use signvote_net::Name;
 
 use crate::exit::Failure;
+
+mod serving;
+
 use crate::logs::LogFlags;
+pub(crate) use serving::{
+    AuditFlags, CertsInitFlags, CertsIssueFlags, CertsRevokeFlags, Deadline, IdentityFlags, OnFullDisk,
+    Quorum, SameIdentity, ServingFlags, StatusFlags,
+};
 
 /// Train neural networks by majority vote: every worker sends one bit per gradient coordinate, the server
 /// answers with the majority's bit, and liars have one vote each.
@@ -34,6 +40,10 @@ pub(crate) enum Command {
     Server(Box<ServerFlags>),
     /// Take part in a run as a worker.
     Worker(Box<WorkerFlags>),
+    /// Say how the run of a server stands.
+    Status(StatusFlags),
+    /// Replay a run from its log: recompute every verdict and the final digest, check voters and signatures.
+    Audit(AuditFlags),
     /// Evaluate the model of a run on held-out data.
     Eval(EvalFlags),
     /// Measure this machine.
@@ -52,7 +62,7 @@ impl Command {
             Self::Server(flags) => flags.quiet = true,
             Self::Worker(flags) => flags.quiet = true,
             Self::Bench(BenchCommand::Kernels(flags)) => flags.quiet = true,
-            Self::Eval(_) => {}
+            Self::Status(_) | Self::Audit(_) | Self::Eval(_) | Self::Certs(_) => {}
         }
     }
 }
@@ -190,16 +200,25 @@ pub(crate) struct RuleFlags {
     #[arg(long, value_enum, default_value = "momentum", value_name = "WHERE")]
     pub(crate) abstain_on: AbstainName,
 
-    /// Fewest ballots that may decide [default: more than half of the workers].
+    /// Fewest ballots that may decide: a number, or a part of the workers as 2/3, 60% or 0.6 [default: more than
+    /// half of the workers].
     #[arg(long, value_name = "BALLOTS")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) quorum: Option<u16>,
+    #[serde(serialize_with = "as_optional_text", skip_serializing_if = "Option::is_none")]
+    pub(crate) quorum: Option<Quorum>,
 
-    /// Seconds after which a round closes without those who are missing, if the quorum has voted
-    /// [default: wait for everyone who is connected].
+    /// When a round closes without those who are missing, if the quorum has voted: after so many seconds, auto (3 times
+    /// what the quorum has taken in recent rounds) or never [default: auto in server, never in train].
     #[arg(long, value_name = "SECONDS")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) deadline: Option<f64>,
+    #[serde(serialize_with = "as_optional_text", skip_serializing_if = "Option::is_none")]
+    pub(crate) deadline: Option<Deadline>,
+
+    /// The shortest that --deadline auto becomes, in seconds.
+    #[arg(long, default_value_t = 0.1, value_name = "SECONDS")]
+    pub(crate) deadline_floor: f64,
+
+    /// The longest that --deadline auto becomes, in seconds; also before the first round.
+    #[arg(long, default_value_t = 600.0, value_name = "SECONDS")]
+    pub(crate) deadline_ceiling: f64,
 
     /// How the examples are shared out: iid, or by-label (each worker sees few classes).
     #[arg(long, default_value_t)]
@@ -341,9 +360,14 @@ pub(crate) struct ServerFlags {
     #[arg(long, default_value = "127.0.0.1:7700", value_name = "HOST:PORT")]
     pub(crate) listen: String,
 
-    /// Listen beyond loopback without encryption or identities: anyone who reaches the port may vote.
-    #[arg(long)]
-    pub(crate) insecure: bool,
+    /// Go on with the run in this directory, with the settings that it began with.
+    #[arg(long, value_name = "RUN_DIR", conflicts_with = "run_dir")]
+    #[serde(skip)]
+    pub(crate) resume: Option<PathBuf>,
+
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub(crate) serving: ServingFlags,
 
     /// Rounds in the run.
     #[arg(long, default_value_t = 440, value_name = "ROUNDS", value_parser = count())]
@@ -391,9 +415,26 @@ pub(crate) struct WorkerFlags {
     #[arg(long, default_value = "127.0.0.1:7700", value_name = "HOST:PORT")]
     pub(crate) connect: String,
 
-    /// Seconds to look for the server before giving up.
+    /// Seconds to look for the server, and for a place, before giving up.
     #[arg(long, default_value_t = 30.0, value_name = "SECONDS")]
     pub(crate) patience: f64,
+
+    /// Seconds to look for a server that was lost in mid-run; 0: not at all.
+    #[arg(long, default_value_t = 600.0, value_name = "SECONDS")]
+    pub(crate) reconnect: f64,
+
+    /// Keep parameters, momentum and position in this file, and go on from it if it is there.
+    #[arg(long, value_name = "FILE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) checkpoint: Option<PathBuf>,
+
+    /// Rounds from one writing of --checkpoint to the next.
+    #[arg(long, default_value_t = 100, value_name = "ROUNDS", value_parser = clap::value_parser!(u64).range(1..=LARGEST))]
+    pub(crate) checkpoint_every: u64,
+
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub(crate) identity: IdentityFlags,
 
     /// The place to take, from 1 [default: the first free one]. A place determines the worker's examples.
     #[arg(long, value_name = "PLACE", value_parser = clap::value_parser!(u16).range(1..))]
@@ -489,47 +530,6 @@ pub(crate) struct BenchKernelsFlags {
     pub(crate) quiet: bool,
 }
 
-/// Where identities are made.
-#[derive(Args, Clone, Debug)]
-pub(crate) struct CertsFlags {
-    /// Read settings from this file; flags and variables override it.
-    #[arg(long, value_name = "FILE")]
-    pub(crate) config: Option<PathBuf>,
-
-    /// Directory of the CA: it holds secret keys, and stays where it was made.
-    #[arg(long, default_value = "certs", value_name = "DIR")]
-    pub(crate) dir: PathBuf,
-}
-
-/// Flags of `certs init`.
-#[derive(Args, Clone, Debug)]
-pub(crate) struct CertsInitFlags {
-    #[command(flatten)]
-    pub(crate) certs: CertsFlags,
-}
-
-/// Flags of `certs issue`.
-#[derive(Args, Clone, Debug)]
-pub(crate) struct CertsIssueFlags {
-    /// The workers' names: 1 to 63 of a-z, 0-9 and -. A name is a vote.
-    #[arg(value_name = "NAME", required = true)]
-    pub(crate) names: Vec<Name>,
-
-    #[command(flatten)]
-    pub(crate) certs: CertsFlags,
-}
-
-/// Flags of `certs revoke`.
-#[derive(Args, Clone, Debug)]
-pub(crate) struct CertsRevokeFlags {
-    /// The worker's name.
-    #[arg(value_name = "NAME")]
-    pub(crate) name: Name,
-
-    #[command(flatten)]
-    pub(crate) certs: CertsFlags,
-}
-
 /// The largest integer that a TOML file can hold.
 const LARGEST: u64 = i64::MAX as u64;
 
@@ -555,7 +555,10 @@ pub(crate) fn to_words(flags: &impl Serialize) -> Result<Vec<String>, Failure> {
     Ok(words)
 }
 
-fn as_text<S: serde::Serializer>(value: &impl std::fmt::Display, serializer: S) -> Result<S::Ok, S::Error> {
+pub(crate) fn as_text<S: serde::Serializer>(
+    value: &impl std::fmt::Display,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
     serializer.collect_str(value)
 }
 
@@ -565,7 +568,7 @@ fn as_number<S: serde::Serializer>(value: &f32, serializer: S) -> Result<S::Ok, 
     serializer.serialize_f64(value.to_string().parse().unwrap_or_else(|_| f64::from(*value)))
 }
 
-fn as_optional_text<S: serde::Serializer>(
+pub(crate) fn as_optional_text<S: serde::Serializer>(
     value: &Option<impl std::fmt::Display>,
     serializer: S,
 ) -> Result<S::Ok, S::Error> {

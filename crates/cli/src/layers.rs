@@ -54,6 +54,7 @@ fn with_variables(command: clap::Command) -> clap::Command {
 /// The file has to be known before the flags are read, because it changes their defaults.
 fn config_path(arguments: &[OsString]) -> Option<String> {
     let mut arguments = arguments.iter().filter_map(|argument| argument.to_str());
+    let mut resumed = None;
     while let Some(argument) = arguments.next() {
         if argument == "--config" {
             return arguments.next().map(str::to_owned);
@@ -61,8 +62,16 @@ fn config_path(arguments: &[OsString]) -> Option<String> {
         if let Some(path) = argument.strip_prefix("--config=") {
             return Some(path.to_owned());
         }
+        if argument == "--resume" {
+            resumed = arguments.next().map(str::to_owned);
+        } else if let Some(path) = argument.strip_prefix("--resume=") {
+            resumed = Some(path.to_owned());
+        }
     }
-    std::env::var(format!("{PREFIX}CONFIG")).ok()
+    let variable = |name: &str| std::env::var(format!("{PREFIX}{name}")).ok();
+    // A run goes on with the settings that it began with.
+    let of_run = |path: String| format!("{path}/config.toml");
+    variable("CONFIG").or_else(|| resumed.or_else(|| variable("RESUME")).map(of_run))
 }
 
 /// Makes the file's values the defaults of the flags of the same names.
@@ -126,5 +135,7 @@ mod tests {
         let arguments = |words: &[&str]| words.iter().map(OsString::from).collect::<Vec<_>>();
         assert_eq!(config_path(&arguments(&["signvote", "train", "--config", "a"])).as_deref(), Some("a"));
         assert_eq!(config_path(&arguments(&["signvote", "train", "--config=b"])).as_deref(), Some("b"));
+        let resumed = config_path(&arguments(&["signvote", "server", "--resume", "c"]));
+        assert_eq!(resumed.as_deref(), Some("c/config.toml"));
     }
 }

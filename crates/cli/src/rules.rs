@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
+use signvote_election::decision::{DeadlineRule, SecondConnection};
 use signvote_election::{
-    AggregateKind, Config, Optimizer, RunId, Schedule, Settings, Shape, Terms, TiePolicy,
+    AggregateKind, Config, Optimizer, Patience, RunId, Schedule, Settings, Shape, Terms, TiePolicy,
 };
 use signvote_kernels::AbstainOn;
 
 use crate::exit::Failure;
-use crate::flags::{AbstainName, Aggregate, OptimizerName, RuleFlags, ScheduleName};
+use crate::flags::{AbstainName, Aggregate, Deadline, OptimizerName, RuleFlags, ScheduleName};
 
 /// Longest time that a flag may name: 30 days.
 pub(crate) const LONGEST: Duration = Duration::from_secs(30 * 24 * 3600);
@@ -21,10 +22,27 @@ const JOINING_TIMEOUT: Duration = Duration::from_secs(120);
 /// How long the server waits at the end for the last digests.
 const FAREWELL_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// Offences that are forgiven within a minute, and how long whoever commits more is kept out.
+const PATIENCE: Patience =
+    Patience { offences: 16, window: Duration::from_secs(60), kept_out: Duration::from_secs(60) };
+/// Bytes of recent verdicts where nobody says otherwise.
+const RING_BYTES: usize = 64 << 20;
+
+/// A flag's seconds as a time of at most 30 days.
+pub(crate) fn seconds(flag: &str, seconds: f64, zero: bool) -> Result<Duration, Failure> {
+    Duration::try_from_secs_f64(seconds)
+        .ok()
+        .filter(|duration| (zero || !duration.is_zero()) && *duration <= LONGEST)
+        .ok_or_else(|| {
+            let least = if zero { "0" } else { "above 0" };
+            Failure::usage(format!("--{flag} is {least} and at most 30 days, got {seconds} s"))
+        })
+}
+
 impl RuleFlags {
     /// The fewest ballots that decide: as told, else more than half of the workers.
     pub(crate) fn quorum(&self) -> u16 {
-        self.quorum.unwrap_or(self.workers / 2 + 1)
+        self.quorum.map_or(self.workers / 2 + 1, |quorum| quorum.of(self.workers))
     }
 
     /// η before any schedule: as told, else what suits the aggregate (measured on the embedded data).
@@ -87,8 +105,32 @@ impl RuleFlags {
         Ok(())
     }
 
-    /// The server's configuration for a run of so many rounds.
+    /// When rounds close without those who are missing; `unless_told` is what the command does by itself.
+    fn deadline(&self, unless_told: Deadline) -> Result<DeadlineRule, Failure> {
+        Ok(match self.deadline.unwrap_or(unless_told) {
+            Deadline::Never => DeadlineRule::Never,
+            Deadline::Seconds(after) => DeadlineRule::Fixed(seconds("deadline", after, false)?),
+            Deadline::Auto => {
+                let floor = seconds("deadline-floor", self.deadline_floor, true)?;
+                let ceiling = seconds("deadline-ceiling", self.deadline_ceiling, false)?;
+                if floor > ceiling {
+                    let got = format!("{floor:?} and {ceiling:?}");
+                    return Err(Failure::usage(format!(
+                        "--deadline-floor must be at most --deadline-ceiling, got {got}"
+                    )));
+                }
+                DeadlineRule::Adaptive { floor, ceiling }
+            }
+        })
+    }
+
+    /// The server's configuration for a run of so many rounds on one machine.
     pub(crate) fn config(&self, rounds: u64, run: RunId) -> Result<Config, Failure> {
+        self.config_with(rounds, run, Deadline::Never)
+    }
+
+    /// The server's configuration; `deadline` holds unless another is told.
+    pub(crate) fn config_with(&self, rounds: u64, run: RunId, deadline: Deadline) -> Result<Config, Failure> {
         self.check()?;
         let shape = match self.schedule {
             ScheduleName::Constant => Shape::Constant,
@@ -96,17 +138,6 @@ impl RuleFlags {
             ScheduleName::Cosine => Shape::Cosine,
         };
         let schedule = Schedule::new(self.eta(), self.warmup, rounds, shape)?;
-        let deadline = match self.deadline {
-            None => None,
-            Some(seconds) => Some(
-                Duration::try_from_secs_f64(seconds)
-                    .ok()
-                    .filter(|deadline| !deadline.is_zero() && *deadline <= LONGEST)
-                    .ok_or_else(|| {
-                        Failure::usage(format!("--deadline is above 0 and at most 30 days, got {seconds} s"))
-                    })?,
-            ),
-        };
         let mut settings = Settings::default();
         settings.insert("partition", self.partition.to_string())?;
         let terms = Terms {
@@ -127,6 +158,7 @@ impl RuleFlags {
             chunk_coordinates: self.chunk,
             digest_every: self.digest_every,
             max_non_finite: self.max_non_finite,
+            signed: false,
             settings,
         };
         Ok(Config {
@@ -138,7 +170,7 @@ impl RuleFlags {
                 OptimizerName::Adam => Optimizer::Adam { beta1: self.beta, beta2: self.beta2, epsilon: 1e-8 },
             },
             quorum: usize::from(self.quorum()),
-            deadline,
+            deadline: self.deadline(deadline)?,
             schedule,
             weight_decay: self.weight_decay,
             max_dimension: MAX_DIMENSION,
@@ -146,6 +178,11 @@ impl RuleFlags {
             joining_timeout: JOINING_TIMEOUT,
             farewell_timeout: FAREWELL_TIMEOUT,
             initial: None,
+            second: SecondConnection::default(),
+            patience: PATIENCE,
+            ring_bytes: RING_BYTES,
+            record_ballots: false,
+            return_grace: Duration::ZERO,
         })
     }
 }

@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use signvote_election::decision::{DeadlineRule, SecondConnection};
 use signvote_election::{
-    AggregateKind, Config, Event, Exchange, ExchangeError, Greeting, Layout, Optimizer, Patience, RunId, Schedule,
-    Server, Settings, Shape, Slot, Step, TensorSpec, Terms, TiePolicy, Traffic,
+    AggregateKind, Config, Event, Exchange, ExchangeError, Greeting, Layout, Optimizer, Patience, RunId,
+    Schedule, Server, Settings, Shape, Slot, Step, TensorSpec, Terms, TiePolicy, Traffic,
 };
 use signvote_kernels::AbstainOn;
 use signvote_net::{Client, Connect, Observer, Serve, listen, serve};
@@ -80,7 +80,9 @@ fn start(workers: u16) -> (SocketAddr, mpsc::Receiver<Event>, JoinHandle<Vec<f32
             address.send(listener.local_addr().unwrap()).unwrap();
             let server = Server::new(config(workers)).unwrap();
             let options = Serve { traffic_every: 0, workers, tls: None };
-            let server = serve(listener, server, options, &mut Tell(tell), tokio::sync::mpsc::unbounded_channel().1).await;
+            let server =
+                serve(listener, server, options, &mut Tell(tell), tokio::sync::mpsc::unbounded_channel().1)
+                    .await;
             server.model().map_or(vec![], |(_, x, _)| x.to_vec())
         })
     });
@@ -96,12 +98,7 @@ fn join(address: SocketAddr, slot: u16) -> Result<Client, ExchangeError> {
 }
 
 fn join_within(patience: Duration, address: SocketAddr, slot: u16) -> Result<Client, ExchangeError> {
-    let connect = Connect {
-        address: address.to_string(),
-        patience,
-        reconnect: Duration::ZERO,
-        tls: None,
-    };
+    let connect = Connect { address: address.to_string(), patience, reconnect: Duration::ZERO, tls: None };
     let greeting = Greeting {
         layout: layout(),
         settings: Settings::default(),

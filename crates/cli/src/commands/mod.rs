@@ -7,10 +7,12 @@ use signvote_observe::RunDirectory;
 
 use crate::exit::{Exit, Failure};
 
+pub(crate) mod audit;
 pub(crate) mod bench;
 pub(crate) mod certs;
 pub(crate) mod eval;
 pub(crate) mod server;
+pub(crate) mod status;
 pub(crate) mod train;
 pub(crate) mod worker;
 

@@ -1,41 +1,54 @@
 //! `signvote server`: an election and its run directory.
 
-use std::cell::Cell;
+mod recorder;
+
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::net::{SocketAddr, ToSocketAddrs};
-use std::ops::ControlFlow;
-use std::rc::Rc;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::Duration;
 
-use signvote_election::{Event, Round, RunId, Server, Traffic, decision};
+use signvote_election::decision::SecondConnection;
+use signvote_election::{AggregateKind, Config, Event, RunId, Server, decision};
 use signvote_kernels::Isa;
-use signvote_net::{Observer, Serve, listen, serve};
-use signvote_observe::{EventLog, RunDirectory, save_model};
+use signvote_ledger::{Durable, Options, Recovered};
+use signvote_net::tls::{Acceptor, Credentials};
+use signvote_net::{Serve, Stop, listen, serve};
+use signvote_observe::RunDirectory;
+use tokio::sync::mpsc;
 
-use super::{model_so_far, print, run_directory, write_config};
+use super::{run_directory, write_config};
 use crate::exit::{Exit, Failure};
-use crate::flags::{Aggregate, ServerFlags};
-use crate::logs;
+use crate::flags::{Aggregate, Deadline, SameIdentity, ServerFlags};
 use crate::processes::{runtime, told_to_stop};
 use crate::progress::{self, Progress};
-use crate::summary::server_table;
+use crate::rules::seconds;
+use recorder::{Recorder, Store};
 
 /// Rounds between two counts of bytes in the log.
 const TRAFFIC_EVERY: u64 = 10;
+/// Bytes in a MiB.
+const MIB: u64 = 1 << 20;
 
 pub(crate) fn run(flags: &ServerFlags) -> Result<Exit, Failure> {
     let address = resolve(&flags.listen)?;
-    let config = flags.rules.config(flags.rounds, new_run_id())?;
-    let terms = config.terms.clone();
-    let quorum = config.quorum;
-    let election = Server::new(config)?;
+    let tls = match &flags.serving.tls {
+        Some(directory) => Some(Acceptor::new(Credentials::load(directory, "server")?)?),
+        None => None,
+    };
+    let stop_patience = seconds("stop-patience", flags.serving.stop_patience, true)?;
+    let Prepared { election, terms, quorum, store, resumed, notices } = prepare(flags)?;
     runtime()?.block_on(async {
-        let told = told_to_stop(flags.lifeline);
-        let listener = listen(address, flags.insecure).await?;
+        let stopped = Arc::new(AtomicBool::new(false));
+        let stops = stops(flags.lifeline, stop_patience, Arc::clone(&stopped));
+        let listener = listen(address, flags.serving.insecure || tls.is_some()).await?;
         let local = listener.local_addr().map_err(|error| Failure::internal("no local address", &error))?;
-        let directory = match &flags.run_dir {
+        let directory = match (&flags.resume, &flags.run_dir) {
+            (Some(path), _) => RunDirectory::made_by_another(path),
             // Whoever started this process has made the directory and keeps the settings there.
-            Some(path) if flags.lifeline => RunDirectory::made_by_another(path),
-            path => {
+            (_, Some(path)) if flags.lifeline => RunDirectory::made_by_another(path),
+            (_, path) => {
                 let directory = run_directory(path.as_deref())?;
                 write_config(&directory, flags, "server")?;
                 directory
@@ -46,43 +59,163 @@ pub(crate) fn run(flags: &ServerFlags) -> Result<Exit, Failure> {
         let mut recorder = Recorder {
             log: directory.event_log()?,
             directory,
+            store,
+            on_full_disk: flags.serving.on_full_disk,
             save_every: flags.save_every,
             saved: None,
             print_events: flags.print_events,
             progress: Progress::new(flags.quiet || flags.print_events, part, flags.rounds, false),
             traffic: Vec::new(),
-            finished: None,
-            stopped: Rc::default(),
+            ended: None,
+            stopped,
+            not_durable: None,
             failure: None,
         };
-        let listening = Event::Listening {
+        let workers = terms.workers;
+        recorder.progress.say(&format!(
+            "run {} listens at {local} for {workers} workers, {}; files in {}",
+            terms.run,
+            if tls.is_some() { "with certificates" } else { "unencrypted" },
+            recorder.directory.path().display()
+        ));
+        recorder.progress.say(&progress::kernels());
+        recorder.progress.say(&rules(flags.rules.aggregate, quorum, usize::from(workers)));
+        recorder.record_event(&Event::Listening {
             address: local.to_string(),
             run: terms.run.to_string(),
-            workers: terms.workers,
+            workers,
             quorum,
             tolerated_liars: decision::tolerated_liars(quorum),
             rounds: terms.rounds,
             kernels: Isa::reason().to_owned(),
-        };
-        recorder.progress.say(&format!(
-            "run {} listens at {local} for {} workers; files in {}",
-            terms.run,
-            terms.workers,
-            recorder.directory.path().display()
-        ));
-        recorder.progress.say(&progress::kernels());
-        recorder.progress.say(&rules(flags.rules.aggregate, quorum, usize::from(terms.workers)));
-        recorder.record(&listening)?;
-        let options = Serve { traffic_every: TRAFFIC_EVERY, workers: terms.workers };
-        let stopped = Rc::clone(&recorder.stopped);
-        let stop = async {
-            let reason = told.await;
-            stopped.set(true);
-            reason
-        };
-        serve(listener, election, options, &mut recorder, stop).await;
+        })?;
+        for notice in &notices {
+            recorder.progress.say(notice);
+        }
+        if let Some(resumed) = &resumed {
+            recorder.record_event(resumed)?;
+        }
+        let options = Serve { traffic_every: TRAFFIC_EVERY, workers, tls };
+        serve(listener, election, options, &mut recorder, stops).await;
         recorder.finish(flags.quiet)
     })
+}
+
+/// An election that is ready to be served.
+struct Prepared {
+    election: Server,
+    terms: signvote_election::Terms,
+    quorum: usize,
+    store: Store,
+    /// Said of a run that goes on.
+    resumed: Option<Event>,
+    notices: Vec<String>,
+}
+
+/// A new election, or the one that `--resume` names.
+fn prepare(flags: &ServerFlags) -> Result<Prepared, Failure> {
+    let serving = &flags.serving;
+    let mean = flags.rules.aggregate == Aggregate::Mean;
+    if serving.record_ballots && (serving.durable == Durable::Off || mean) {
+        let message =
+            "--record-ballots goes with a log: not with --durable off, and not with --aggregate mean";
+        return Err(Failure::usage(message));
+    }
+    let options = Options {
+        durable: serving.durable,
+        max_bytes: u64::from(serving.log_mib) * MIB,
+        keep_all: serving.record_ballots,
+        ..Options::default()
+    };
+    match &flags.resume {
+        Some(path) => resume(flags, path, options),
+        None => {
+            let config = config(flags, new_run_id())?;
+            let (terms, quorum) = (config.terms.clone(), config.quorum);
+            let election = Server::new(config)?;
+            // A run of `train` ends with it, and the state of a mean's optimiser is nowhere but in memory.
+            let store = if flags.lifeline || mean {
+                Store::Model
+            } else {
+                Store::Awaited { options, members: Vec::new() }
+            };
+            Ok(Prepared { election, terms, quorum, store, resumed: None, notices: Vec::new() })
+        }
+    }
+}
+
+fn resume(flags: &ServerFlags, path: &Path, options: Options) -> Result<Prepared, Failure> {
+    let recovered = Recovered::open(path)?;
+    let config = config(flags, recovered.charter()?.terms.run)?;
+    let (terms, quorum) = (config.terms.clone(), config.quorum);
+    let saved = recovered.saved(config.ring_bytes)?;
+    let position = saved.position;
+    let election = Server::resume(Duration::ZERO, config, saved).map_err(|error| match error {
+        signvote_election::Error::Incompatible { .. } => Failure::usage(format!(
+            "{}: the settings are not those that the run began with; pass none that are in its config.toml, but              for --listen and those under \"Serving\"",
+            path.display()
+        )),
+        error => error.into(),
+    })?;
+    let mut notices = recovered.notices.clone();
+    if let Some(torn) = &recovered.torn {
+        let (bytes, file) = (torn.bytes, torn.path.display());
+        notices.push(format!(
+            "the last {bytes} bytes of {file} were not written whole ({}) and are cut off",
+            torn.reason
+        ));
+    }
+    let how = if recovered.nothing_lost() {
+        "nothing is lost".to_owned()
+    } else {
+        "rounds may be lost, so that workers that are ahead take this server's state".to_owned()
+    };
+    let (snapshot, records) = (recovered.base.round(), recovered.records);
+    let reason = format!("from the snapshot of round {snapshot} and {records} rounds of the log: {how}");
+    notices.push(format!("goes on at round {} {reason}", position.round));
+    let resumed = Event::Resumed { round: position.round, incarnation: position.incarnation.0, reason };
+    let store = Store::Ledger(Box::new(recovered.resume(options)?));
+    Ok(Prepared { election, terms, quorum, store, resumed: Some(resumed), notices })
+}
+
+/// The election's configuration.
+fn config(flags: &ServerFlags, run: RunId) -> Result<Config, Failure> {
+    let serving = &flags.serving;
+    // Whoever starts workers beside the server wants one seed to give one model.
+    let deadline = if flags.lifeline { Deadline::Never } else { Deadline::Auto };
+    let mut config = flags.rules.config_with(flags.rounds, run, deadline)?;
+    config.terms.signed = serving.tls.is_some() && config.terms.aggregate == AggregateKind::Vote;
+    config.second = match serving.same_identity {
+        SameIdentity::Replace => SecondConnection::Replaces,
+        SameIdentity::Refuse => SecondConnection::IsRefused,
+    };
+    config.ring_bytes = usize::try_from(u64::from(serving.ring_mib) * MIB).unwrap_or(usize::MAX);
+    config.record_ballots = serving.record_ballots;
+    config.return_grace = seconds("return-grace", serving.return_grace, true)?;
+    Ok(config)
+}
+
+/// What this process is told, from now on: first to stop in order, then at once. The end of a lifeline ends the run, because
+/// nobody is there to resume it.
+fn stops(lifeline: bool, patience: Duration, stopped: Arc<AtomicBool>) -> mpsc::UnboundedReceiver<Stop> {
+    let (tell, stops) = mpsc::unbounded_channel();
+    let mut told = Box::pin(told_to_stop(lifeline));
+    tokio::spawn(async move {
+        loop {
+            let reason = told.await;
+            stopped.store(true, Relaxed);
+            if lifeline {
+                let _ = tell.send(Stop::Finish { reason });
+                return;
+            }
+            // Caught from here on, before anyone can have seen what the first one did.
+            told = Box::pin(told_to_stop(false));
+            if tell.send(Stop::Pause { reason, patience }).is_err() {
+                return;
+            }
+        }
+    });
+    stops
 }
 
 /// What the quorum means, with the bound that goes with every claim.
@@ -117,103 +250,4 @@ fn new_run_id() -> RunId {
         half.copy_from_slice(&RandomState::new().build_hasher().finish().to_le_bytes());
     }
     RunId(id)
-}
-
-/// Writes down what happens.
-struct Recorder {
-    directory: RunDirectory,
-    log: EventLog,
-    save_every: u64,
-    saved: Option<Round>,
-    print_events: bool,
-    progress: Progress,
-    traffic: Vec<Traffic>,
-    finished: Option<Event>,
-    /// Whether somebody has told this process to stop.
-    stopped: Rc<Cell<bool>>,
-    failure: Option<Failure>,
-}
-
-impl Recorder {
-    fn record(&mut self, event: &Event) -> Result<(), Failure> {
-        self.log.append(event)?;
-        if self.print_events {
-            let json = serde_json::to_string(event)
-                .map_err(|error| Failure::internal("cannot write an event", &error))?;
-            print(&json);
-        }
-        if self.stopped.get() {
-            self.progress.ending();
-        }
-        logs::event(event, self.progress.covers(event));
-        self.progress.event(event);
-        Ok(())
-    }
-
-    fn save(&mut self, election: &Server) -> Result<(), Failure> {
-        let Some((layout, x, settings)) = election.model() else { return Ok(()) };
-        if self.saved == Some(election.round()) {
-            return Ok(());
-        }
-        self.saved = Some(election.round());
-        let path = self.directory.model();
-        save_model(&path, layout, x, election.round(), settings)?;
-        self.record(&Event::Saved { round: election.round(), path: path.display().to_string() })
-    }
-
-    fn take(&mut self, event: &Event, election: &Server) -> Result<(), Failure> {
-        match event {
-            Event::Traffic { workers, .. } => self.traffic.clone_from(workers),
-            // The model is on disk before anyone hears that the run is over.
-            Event::Finished { .. } => {
-                self.save(election)?;
-                self.finished = Some(event.clone());
-            }
-            _ => {}
-        }
-        self.record(event)?;
-        let due = matches!(event, Event::Committed { .. })
-            && self.save_every > 0
-            && election.round().0.is_multiple_of(self.save_every);
-        if due { self.save(election) } else { Ok(()) }
-    }
-
-    /// Keeps the first failure.
-    fn note(&mut self, result: Result<(), Failure>) {
-        if let Err(failure) = result {
-            self.failure.get_or_insert(failure);
-        }
-    }
-
-    fn finish(self, quiet: bool) -> Result<Exit, Failure> {
-        if let Some(failure) = self.failure {
-            return Err(failure);
-        }
-        if let (Some(finished), false, false) = (&self.finished, quiet, self.print_events) {
-            print(&server_table(finished, &self.traffic));
-        }
-        match self.finished {
-            Some(Event::Finished { round, reason, .. }) if self.stopped.get() => {
-                let model = model_so_far(&self.directory);
-                Err(Failure::new(Exit::Interrupted, format!("{reason} after {round} rounds; {model}")))
-            }
-            _ => Ok(Exit::Success),
-        }
-    }
-}
-
-impl Observer for Recorder {
-    fn observe(&mut self, event: &Event, election: &Server) -> ControlFlow<String> {
-        if self.failure.is_some() {
-            // The first failure ends the run; what comes after it cannot be written either.
-            return ControlFlow::Continue(());
-        }
-        let result = self.take(event, election);
-        let reason = result.as_ref().err().map(ToString::to_string);
-        self.note(result);
-        match reason {
-            Some(reason) => ControlFlow::Break(format!("the server stopped: {reason}")),
-            None => ControlFlow::Continue(()),
-        }
-    }
 }

@@ -18,7 +18,7 @@ use super::eval::{evaluate_model, finite};
 use super::server::rules;
 use super::{model_so_far, print, run_directory, write_config};
 use crate::exit::{Exit, Failure};
-use crate::flags::{ServerFlags, TrainFlags, WorkerFlags, to_words};
+use crate::flags::{IdentityFlags, ServerFlags, ServingFlags, TrainFlags, WorkerFlags, to_words};
 use crate::logs::{self, LogFlags, LogLevel};
 use crate::processes::{News, Process, runtime, told_to_stop};
 use crate::progress::{self, Progress};
@@ -196,7 +196,8 @@ impl Run<'_> {
         let server = ServerFlags {
             config: None,
             listen: "127.0.0.1:0".into(),
-            insecure: false,
+            resume: None,
+            serving: ServingFlags::of_train(),
             rounds: self.rounds,
             save_every: self.per_epoch,
             run_dir: None,
@@ -222,6 +223,11 @@ impl Run<'_> {
                 config: None,
                 connect: address.to_owned(),
                 patience: 10.0,
+                // The server lives and dies with this process.
+                reconnect: 0.0,
+                checkpoint: None,
+                checkpoint_every: 1,
+                identity: IdentityFlags { tls: None, identity: None },
                 slot: Some(number),
                 run: None,
                 name: Some(format!("worker-{number}")),

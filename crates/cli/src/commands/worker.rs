@@ -1,25 +1,28 @@
 //! `signvote worker`: one worker's part in a run.
 
-use std::time::Duration;
+use std::path::PathBuf;
 
 use indicatif::{ProgressBar, ProgressStyle};
 use signvote_byzantine::{Attack, Draw};
-use signvote_election::{Exchange, Greeting, Settings, Slot};
-use signvote_learn::{BurnEngine, Engine, Outgoing, Trainer, load, set_threads};
+use signvote_election::{Carried, Exchange, Greeting, Position, SecretKey, Settings, Slot};
+use signvote_learn::{BurnEngine, Engine, Outgoing, Snapshot, Trainer, load, set_threads};
+use signvote_net::tls::{Connector, Credentials};
 use signvote_net::{Client, Connect};
+use signvote_observe::{Standing, WorkerCheckpoint, load_checkpoint, save_checkpoint};
 
 use crate::exit::{Exit, Failure};
-use crate::flags::WorkerFlags;
+use crate::flags::{IdentityFlags, WorkerFlags};
 use crate::processes::exit_when_told;
 use crate::progress;
-use crate::rules::LONGEST;
+use crate::rules::seconds;
 
 pub(crate) fn run(flags: &WorkerFlags) -> Result<Exit, Failure> {
-    let patience =
-        Duration::try_from_secs_f64(flags.patience)
-            .ok()
-            .filter(|patience| *patience <= LONGEST)
-            .ok_or_else(|| Failure::usage(format!("--patience is 0 to 30 days, got {} s", flags.patience)))?;
+    let connect = Connect {
+        address: flags.connect.clone(),
+        patience: seconds("patience", flags.patience, true)?,
+        reconnect: seconds("reconnect", flags.reconnect, true)?,
+        tls: connector(&flags.identity)?,
+    };
     flags.learn.check()?;
     let attack = flags.attack.attack()?;
     exit_when_told(flags.lifeline)?;
@@ -28,15 +31,28 @@ pub(crate) fn run(flags: &WorkerFlags) -> Result<Exit, Failure> {
     let model = flags.learn.model;
     let layout = model.layout()?;
 
-    let connect = Connect { address: flags.connect.clone(), patience };
+    let checkpoint = match &flags.checkpoint {
+        Some(path) => load_checkpoint(path)?.map(|checkpoint| (path, checkpoint)),
+        None => None,
+    };
     let greeting = Greeting {
         layout: layout.clone(),
         settings: settings(flags)?,
         run: flags.run,
-        slot: flags.slot.and_then(Slot::new),
+        slot: flags.slot.and_then(Slot::new).or(checkpoint.as_ref().map(|(_, it)| it.standing.slot)),
         name: flags.name.clone().unwrap_or_else(default_name),
+        key: connect.tls.as_ref().map(|tls| SecretKey::from_seed(tls.signing_key().seed())),
     };
-    let mut client = Client::connect(&connect, greeting, |terms| model.initial(terms.seed))?;
+    let carried = checkpoint.as_ref().map(|(_, WorkerCheckpoint { standing, x, .. })| Carried {
+        run: standing.run,
+        position: Position {
+            round: standing.round,
+            incarnation: standing.incarnation,
+            chain: standing.chain,
+        },
+        x: x.clone(),
+    });
+    let mut client = Client::connect(&connect, greeting, carried, |terms| model.initial(terms.seed))?;
     let terms = client.terms().clone();
     let partition = terms.settings.value("partition").unwrap_or("unnamed").parse();
     let partition = partition.map_err(|error: signvote_learn::Error| {
@@ -56,9 +72,16 @@ pub(crate) fn run(flags: &WorkerFlags) -> Result<Exit, Failure> {
     }
 
     let engine: Box<dyn Engine> = Box::new(BurnEngine::new(model));
-    let mut trainer = Trainer::new(engine, &data, layout, partition, &client)?;
+    let mut trainer = Trainer::new(engine, &data, layout.clone(), partition, &client)?;
     if let Some(attack) = attack {
         trainer = trainer.tampered(lie(attack, terms.seed, slot));
+    }
+    if let Some((path, checkpoint)) = checkpoint {
+        checkpoint.fits(path, terms.run, terms.seed, slot, &layout)?;
+        trainer.restore_momentum(checkpoint.momentum)?;
+    }
+    if let Some(path) = &flags.checkpoint {
+        trainer = trainer.between_rounds(keep(path.clone(), flags.checkpoint_every, slot, layout.digest()));
     }
     let outcome = trainer.run(&mut client, &mut |round, loss| {
         bar.set_position(round.0 + 1);
@@ -73,6 +96,31 @@ pub(crate) fn run(flags: &WorkerFlags) -> Result<Exit, Failure> {
         progress::line(&format!("the run is over after {} rounds: {}", summary.rounds, summary.reason));
     }
     Ok(Exit::Success)
+}
+
+/// Who this worker is, and whom it takes for the server.
+pub(crate) fn connector(flags: &IdentityFlags) -> Result<Option<Connector>, Failure> {
+    let (Some(directory), Some(name)) = (&flags.tls, &flags.identity) else { return Ok(None) };
+    let credentials = Credentials::load(directory, name.as_str())?;
+    Ok(Some(Connector::new(&credentials)?))
+}
+
+/// Writes a checkpoint every so many rounds. One that cannot be written is told, and costs no round: the worker
+/// can vote without.
+fn keep(path: PathBuf, every: u64, slot: Slot, layout: [u8; 32]) -> impl FnMut(Snapshot<'_>) {
+    let mut last = None;
+    move |Snapshot { round, momentum, exchange }| {
+        let since = *last.get_or_insert(round.0);
+        if round.0.saturating_sub(since) < every {
+            return;
+        }
+        last = Some(round.0);
+        let (terms, Position { incarnation, chain, .. }) = (exchange.terms(), exchange.position());
+        let standing = Standing { run: terms.run, slot, layout, seed: terms.seed, round, incarnation, chain };
+        if let Err(error) = save_checkpoint(&path, &standing, exchange.parameters(), momentum) {
+            tracing::error!(round = round.0, "the checkpoint was not written: {error}");
+        }
+    }
 }
 
 /// What the server is to remember with the model.

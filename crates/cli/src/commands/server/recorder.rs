@@ -1,0 +1,213 @@
+//! Writes down what happens in a run: events, rounds, the model.
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
+use signvote_election::{DigestTree, Event, Identity, Record, Round, Server, Slot, Traffic};
+use signvote_ledger::{Base, Ledger, Options};
+use signvote_net::Observer;
+use signvote_observe::{EventLog, RunDirectory, save_model};
+
+use crate::commands::{model_so_far, print};
+use crate::exit::{Exit, Failure};
+use crate::flags::OnFullDisk;
+use crate::logs;
+use crate::progress::Progress;
+use crate::summary::server_table;
+
+/// Where rounds go.
+pub(super) enum Store {
+    /// Only the newest model is kept: the run ends with the process that started this one.
+    Model,
+    /// There is no ledger yet, because nobody knows the model. Until then: whose the places are.
+    Awaited { options: Options, members: Vec<(Slot, Identity)> },
+    /// Snapshots and a log.
+    Ledger(Box<Ledger>),
+    /// The ledger has been closed.
+    Closed,
+}
+
+/// Writes down what happens.
+pub(super) struct Recorder {
+    pub(super) directory: RunDirectory,
+    pub(super) log: EventLog,
+    pub(super) store: Store,
+    pub(super) on_full_disk: OnFullDisk,
+    pub(super) save_every: u64,
+    pub(super) saved: Option<Round>,
+    pub(super) print_events: bool,
+    pub(super) progress: Progress,
+    pub(super) traffic: Vec<Traffic>,
+    /// How it ended.
+    pub(super) ended: Option<Event>,
+    /// Whether somebody has told this process to stop.
+    pub(super) stopped: Arc<AtomicBool>,
+    /// Since when rounds could not be kept, while the training goes on.
+    pub(super) not_durable: Option<Round>,
+    pub(super) failure: Option<Failure>,
+}
+
+impl Recorder {
+    pub(super) fn record_event(&mut self, event: &Event) -> Result<(), Failure> {
+        self.log.append(event)?;
+        if self.print_events {
+            let json = serde_json::to_string(event)
+                .map_err(|error| Failure::internal("cannot write an event", &error))?;
+            print(&json);
+        }
+        if self.stopped.load(Relaxed) {
+            self.progress.ending();
+        }
+        logs::event(event, self.progress.covers(event));
+        self.progress.event(event);
+        Ok(())
+    }
+
+    fn save(&mut self, election: &Server) -> Result<(), Failure> {
+        let Some((layout, x, settings)) = election.model() else { return Ok(()) };
+        if self.saved == Some(election.round()) {
+            return Ok(());
+        }
+        let round = election.round();
+        let write = |path: &std::path::Path| save_model(path, layout, x, round, settings);
+        match &mut self.store {
+            Store::Model => write(&self.directory.model())?,
+            Store::Ledger(ledger) => {
+                let base = Base { position: election.position(), digest: DigestTree::new(x).root() };
+                ledger.rotate(base, write)?;
+            }
+            Store::Awaited { options, members } => {
+                let base = Base { position: election.position(), digest: DigestTree::new(x).root() };
+                let Some(charter) = election.charter() else { return Ok(()) };
+                let run_dir = self.directory.path();
+                let mut ledger = Ledger::create(run_dir, charter.encode(), base, options.clone(), write)?;
+                members.iter().try_for_each(|(slot, identity)| ledger.bind(*slot, identity))?;
+                self.store = Store::Ledger(Box::new(ledger));
+            }
+            Store::Closed => return Ok(()),
+        }
+        self.saved = Some(round);
+        if self.not_durable.take().is_some() {
+            self.record_event(&Event::DurableAgain { round })?;
+        }
+        let path = self.directory.model();
+        self.record_event(&Event::Saved { round, path: path.display().to_string() })
+    }
+
+    /// Ends the log: it says that nothing is missing.
+    fn close(&mut self) -> Result<(), Failure> {
+        match std::mem::replace(&mut self.store, Store::Closed) {
+            Store::Ledger(ledger) => Ok(ledger.close()?),
+            store => {
+                self.store = store;
+                Ok(())
+            }
+        }
+    }
+
+    fn take(&mut self, event: &Event, election: &Server) -> Result<(), Failure> {
+        match event {
+            Event::Traffic { workers, .. } => self.traffic.clone_from(workers),
+            // A log starts with the run.
+            Event::Started { .. } if matches!(self.store, Store::Awaited { .. }) => self.save(election)?,
+            // The model is on disk before anyone hears that the run is over.
+            Event::Finished { .. } => {
+                self.save(election)?;
+                self.close()?;
+                self.ended = Some(event.clone());
+            }
+            Event::Paused { .. } => {
+                self.ended = Some(event.clone());
+                // Where the disk has failed, what is on it is all there is.
+                if self.failure.is_none() {
+                    self.save(election)?;
+                    self.close()?;
+                }
+            }
+            _ => {}
+        }
+        self.record_event(event)?;
+        let due = matches!(event, Event::Committed { .. })
+            && self.save_every > 0
+            && election.round().0.is_multiple_of(self.save_every);
+        if due { self.save(election) } else { Ok(()) }
+    }
+
+    /// Gives the reason to stop, if this is one.
+    fn weigh(&mut self, result: Result<(), Failure>, round: Round) -> ControlFlow<String> {
+        let Err(failure) = result else { return ControlFlow::Continue(()) };
+        if self.on_full_disk == OnFullDisk::GoOn && failure.exit == Exit::Files && self.ended.is_none() {
+            if self.not_durable.is_none() {
+                self.not_durable = Some(round);
+                tracing::error!(round = round.0, "rounds are not kept from here on: {failure}");
+                // It may well not fit either.
+                let _ = self.log.append(&Event::NotDurable { round, reason: failure.to_string() });
+            }
+            return ControlFlow::Continue(());
+        }
+        let reason = format!("the server stopped: {failure}");
+        self.failure.get_or_insert(failure);
+        ControlFlow::Break(reason)
+    }
+
+    pub(super) fn finish(self, quiet: bool) -> Result<Exit, Failure> {
+        if let Some(failure) = self.failure {
+            return Err(failure);
+        }
+        let quiet = quiet || self.print_events;
+        if let (Some(finished @ Event::Finished { .. }), false) = (&self.ended, quiet) {
+            print(&server_table(finished, &self.traffic));
+        }
+        let model = model_so_far(&self.directory);
+        let path = self.directory.path().display();
+        match self.ended {
+            Some(Event::Finished { round, reason, .. }) if self.stopped.load(Relaxed) => {
+                Err(Failure::new(Exit::Interrupted, format!("{reason} after {round} rounds; {model}")))
+            }
+            Some(Event::Paused { round, reason }) => {
+                let next = match self.store {
+                    Store::Closed => format!("to go on: signvote server --resume {path}"),
+                    _ => model,
+                };
+                Err(Failure::new(Exit::Interrupted, format!("{reason} after {round} rounds; {next}")))
+            }
+            _ => Ok(Exit::Success),
+        }
+    }
+}
+
+impl Observer for Recorder {
+    fn observe(&mut self, event: &Event, election: &Server) -> ControlFlow<String> {
+        if let Event::Paused { .. } = event {
+            self.ended.get_or_insert_with(|| event.clone());
+        }
+        if self.failure.is_some() {
+            // The first failure ends the run; what comes after it cannot be written either.
+            return ControlFlow::Continue(());
+        }
+        let result = self.take(event, election);
+        self.weigh(result, election.round())
+    }
+
+    fn record(&mut self, record: &Record, _: &Server) -> ControlFlow<String> {
+        let result = match &mut self.store {
+            // Until a snapshot makes up for the gap.
+            Store::Ledger(ledger) if self.not_durable.is_none() => ledger.record(record),
+            _ => Ok(()),
+        };
+        self.weigh(result.map_err(Failure::from), record.round())
+    }
+
+    fn bound(&mut self, slot: Slot, identity: &Identity, election: &Server) -> ControlFlow<String> {
+        let result = match &mut self.store {
+            Store::Awaited { members, .. } => {
+                members.push((slot, identity.clone()));
+                Ok(())
+            }
+            Store::Ledger(ledger) => ledger.bind(slot, identity),
+            Store::Model | Store::Closed => Ok(()),
+        };
+        self.weigh(result.map_err(Failure::from), election.round())
+    }
+}
