@@ -13,9 +13,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use harness::by_hand::{self, Commit, Hello, kind};
 use harness::{Setup, Sim, config, dense_source};
+use signvote_election::decision::{DeadlineRule, SecondConnection};
 use signvote_election::{
-    AggregateKind, Config, Greeting, Layout, Optimizer, Output, PeerId, Round, RunId, Schedule, Server,
-    Settings, Shape, Slot, Step, TensorSpec, Terms, TiePolicy, Voter, wire,
+    AggregateKind, Carried, Config, Greeting, Identity, Incarnation, Layout, Optimizer, Origin, Output,
+    PeerId, Position, Record, Round, RunId, Schedule, SecretKey, Server, Settings, Shape, Slot, Step,
+    TensorSpec, Terms, TiePolicy, Voter, wire,
 };
 use signvote_kernels::AbstainOn;
 
@@ -49,13 +51,14 @@ fn run(aggregate: AggregateKind) -> Config {
             chunk_coordinates: 64,
             digest_every: 1,
             max_non_finite: 10,
+            signed: false,
             settings: settings("data", "fashion-mnist"),
         },
         tie: TiePolicy::Hold,
         min_voters: 1,
         optimizer: Optimizer::Sgd { momentum: 0.5 },
         quorum: 1,
-        deadline: None,
+        deadline: DeadlineRule::Never,
         schedule: Schedule::new(0.125, 0, 2, Shape::Constant).unwrap(),
         weight_decay: 0.0625,
         max_dimension: 1000,
@@ -63,6 +66,11 @@ fn run(aggregate: AggregateKind) -> Config {
         joining_timeout: Duration::from_secs(1),
         farewell_timeout: Duration::from_secs(1),
         initial: None,
+        second: SecondConnection::Replaces,
+        patience: harness::PATIENCE,
+        ring_bytes: 1 << 20,
+        record_ballots: true,
+        return_grace: Duration::from_secs(1),
     }
 }
 
@@ -73,17 +81,30 @@ fn greeting() -> Greeting {
         run: Some(RunId(*b"0123456789abcdef")),
         slot: Slot::new(2),
         name: "Zoë".into(),
+        key: None,
     }
 }
 
+/// Seed of the key that ballots are signed with.
+const KEY: [u8; 32] = [7; 32];
+
 /// What the only worker of a run and its server say to each other, in order, in two rounds.
 fn conversation(aggregate: AggregateKind) -> Vec<Bytes> {
+    recorded_conversation(aggregate, false).0
+}
+
+/// The same, with signatures if told so; and what becomes of it in a log.
+fn recorded_conversation(aggregate: AggregateKind, signed: bool) -> (Vec<Bytes>, Vec<Record>, Vec<u8>) {
     let mut config = run(aggregate);
     config.terms.workers = 1;
+    config.terms.signed = signed;
     let mut server = Server::new(config).unwrap();
-    server.connected(NOW, PEER);
-    let mut voter = Voter::new(Greeting { slot: Slot::new(1), ..greeting() });
-    let mut said = vec![];
+    let key = SecretKey::from_seed(&KEY);
+    let identity = signed.then(|| Identity { name: "ada".into(), key: key.public() });
+    server.connected(NOW, PEER, Origin { identity, ..Origin::default() });
+    let key = signed.then_some(key);
+    let mut voter = Voter::new(Greeting { slot: Slot::new(1), key, ..greeting() });
+    let (mut said, mut records) = (vec![], vec![]);
     loop {
         let before = said.len();
         while let Some(frame) = voter.poll_transmit() {
@@ -91,9 +112,13 @@ fn conversation(aggregate: AggregateKind) -> Vec<Bytes> {
             said.push(frame);
         }
         while let Some(output) = server.poll() {
-            if let Output::Send { frame, .. } = output {
-                voter.handle(&frame).unwrap();
-                said.push(frame);
+            match output {
+                Output::Send { frame, .. } => {
+                    voter.handle(&frame).unwrap();
+                    said.push(frame);
+                }
+                Output::Record(record) => records.push((*record).clone()),
+                _ => {}
             }
         }
         while let Some(step) = voter.poll_step() {
@@ -107,7 +132,7 @@ fn conversation(aggregate: AggregateKind) -> Vec<Bytes> {
             }
         }
         if said.len() == before && voter.poll_step().is_none() {
-            return said;
+            return (said, records, server.charter().unwrap().encode());
         }
     }
 }
@@ -146,7 +171,7 @@ fn examples() -> Vec<(String, Bytes)> {
     // A worker that comes when the place is taken, and one that comes in a run under way.
     let mut server = Server::new(run(AggregateKind::Vote)).unwrap();
     let mut hear = |frames: &[Vec<u8>], peer: u64| -> Vec<Bytes> {
-        server.connected(NOW, PeerId(peer));
+        server.connected(NOW, PeerId(peer), Origin::default());
         frames.iter().for_each(|frame| server.handle(NOW, PeerId(peer), frame));
         std::iter::from_fn(|| server.poll())
             .filter_map(|output| match output {
@@ -162,11 +187,28 @@ fn examples() -> Vec<(String, Bytes)> {
     offer.push(by_hand::ready(by_hand::digest(&x)));
     hear(&offer, 1);
     let refused = hear(&[hello], 2);
-    let state = hear(&[Hello::of(&layout).frame(), by_hand::ready([0; 32])], 3);
+    let other = Hello { dimension: 131, layout: [1; 32], ..Hello::of(&layout) }.frame();
+    let never = hear(&[other], 3);
+    let state = hear(&[Hello::of(&layout).frame(), by_hand::ready([0; 32])], 4);
+    hear(&[by_hand::text(kind::BYE, "lunch")], 4);
+    let h0 = by_hand::chain_start(*b"0123456789abcdef", &layout, &x);
+    let follow = hear(&[Hello { position: Some((0, 0, h0)), ..Hello::of(&layout) }.frame()], 5);
+    server.pause(NOW, "an upgrade", Duration::ZERO);
+    server.handle_timeout(NOW);
+    let paused: Vec<_> = std::iter::from_fn(|| server.poll())
+        .filter_map(|output| match output {
+            Output::Send { frame, .. } => Some(frame),
+            _ => None,
+        })
+        .collect();
+    let (sealed, ..) = recorded_conversation(AggregateKind::Vote, true);
+    let carried = Carried { run: RunId(*b"0123456789abcdef"), position: position_of_two(), x: model().1 };
+    let returning = Voter::returning(greeting(), carried).unwrap().poll_transmit().unwrap();
 
     let named = |name: &str, frame: Bytes| (name.to_owned(), frame);
     vec![
         named("hello", Voter::new(greeting()).poll_transmit().unwrap()),
+        named("hello-again", returning),
         named("init", first(&vote, kind::INIT)),
         named("values", nth(kind::VALUES, 2)),
         named("ready", first(&vote, kind::READY)),
@@ -178,9 +220,14 @@ fn examples() -> Vec<(String, Bytes)> {
         named("gradient", first(&mean, kind::GRADIENT)),
         named("digest", first(&vote, kind::DIGEST)),
         named("bye", first(&vote, kind::BYE)),
+        named("seal", first(&sealed, kind::SEAL)),
+        named("ask", wire::ask()),
         named("welcome-offer", first(&vote, kind::WELCOME)),
         named("welcome-compare", first(&state, kind::WELCOME)),
-        named("refused", first(&refused, kind::REFUSED)),
+        named("welcome-follow", first(&follow, kind::WELCOME)),
+        named("welcome-signed", first(&sealed, kind::WELCOME)),
+        named("refused-again", first(&refused, kind::REFUSED)),
+        named("refused-never", first(&never, kind::REFUSED)),
         named("state", first(&state, kind::STATE)),
         named("open", first(&vote, kind::OPEN)),
         named("verdict-dense", nth(kind::VERDICT, 0)),
@@ -188,16 +235,24 @@ fn examples() -> Vec<(String, Bytes)> {
         named("update", first(&mean, kind::UPDATE)),
         named("commit", first(&vote, kind::COMMIT)),
         named("finish", first(&vote, kind::FINISH)),
+        named("status", wire::status(r#"{"round":1}"#)),
+        named("pause", first(&paused, kind::PAUSE)),
     ]
+}
+
+/// A position that a worker may bring.
+fn position_of_two() -> Position {
+    let chain = signvote_election::ChainHash([2; 32]);
+    Position { round: Round(2), incarnation: Incarnation(1), chain }
 }
 
 /// A ballot that abstains at every second coordinate: a plane is shorter than runs.
 fn alternating() -> Bytes {
     let mut voter = Voter::new(greeting());
     let terms = by_hand::terms_bytes(&run(AggregateKind::Vote).terms);
-    voter.handle(&by_hand::welcome((1, 0), 2, 1, &terms)).unwrap();
+    voter.handle(&by_hand::welcome((2, 0), 2, 1, &terms)).unwrap();
     voter.provide(model().1).unwrap();
-    voter.handle(&by_hand::position(kind::OPEN, 1, 0, [0; 32])).unwrap();
+    voter.handle(&by_hand::position(kind::OPEN, 0, 0, [0; 32])).unwrap();
     while voter.poll_step().is_some() {}
     while voter.poll_transmit().is_some() {}
     voter.submit_signs(1, &[0x8888_8888_8888_8888], &[0x5555_5555_5555_5555]).unwrap();
@@ -230,9 +285,11 @@ fn assembled() -> Vec<(&'static str, Vec<u8>)> {
         .collect();
     let gradient: Vec<f32> = (0..64).map(|i| 1.0 - i as f32 / 128.0).collect();
     let terms = |workers| by_hand::terms_bytes(&Terms { workers, ..vote.clone() });
+    let signed = by_hand::terms_bytes(&Terms { workers: 1, signed: true, ..vote.clone() });
     let hello = Hello { run: run_id, slot: 2, name: "Zoë", ..Hello::of(&layout) };
     vec![
         ("hello", hello.frame()),
+        ("hello-again", Hello { position: Some((2, 1, [2; 32])), ..hello }.frame()),
         ("init", by_hand::init(&layout, &[("model", "mlp")])),
         ("values", by_hand::values(2, &x[128..])),
         ("ready", by_hand::ready(x0)),
@@ -242,14 +299,25 @@ fn assembled() -> Vec<(&'static str, Vec<u8>)> {
         ("ballot-last-chunk", by_hand::planes(kind::BALLOT, 0, 2, &signs[2..], &abstain[2..])),
         (
             "ballot-plane",
-            by_hand::planes(kind::BALLOT, 1, 1, &[0x8888_8888_8888_8888], &[0x5555_5555_5555_5555]),
+            by_hand::planes(kind::BALLOT, 0, 1, &[0x8888_8888_8888_8888], &[0x5555_5555_5555_5555]),
         ),
         ("gradient", by_hand::dense(kind::GRADIENT, 0, 0, &gradient)),
         ("digest", by_hand::digest_frame(1, by_hand::digest(&x1))),
         ("bye", by_hand::text(kind::BYE, "the run is over")),
-        ("welcome-offer", by_hand::welcome((1, 0), 1, 0, &terms(1))),
-        ("welcome-compare", by_hand::welcome((1, 0), 1, 1, &terms(2))),
-        ("refused", by_hand::text(kind::REFUSED, "place 2 is taken by a connected worker")),
+        ("seal", by_hand::seal(0, signature(&signs, &abstain))),
+        ("ask", by_hand::ask((2, 0))),
+        ("welcome-offer", by_hand::welcome((2, 0), 1, 0, &terms(1))),
+        ("welcome-compare", by_hand::welcome((2, 0), 1, 1, &terms(2))),
+        ("welcome-follow", by_hand::welcome((2, 0), 1, 2, &terms(2))),
+        ("welcome-signed", by_hand::welcome((2, 0), 1, 0, &signed)),
+        ("refused-again", by_hand::refused(1, "place 2 is taken by a connected worker")),
+        (
+            "refused-never",
+            by_hand::refused(
+                0,
+                "this run trains a model with 130 coordinates, the worker has another model, with 131",
+            ),
+        ),
         ("state", by_hand::position(kind::STATE, 0, 0, h0)),
         ("open", by_hand::position(kind::OPEN, 0, 0, h0)),
         ("verdict-dense", by_hand::planes(kind::VERDICT, 0, 0, &signs[..1], &abstain[..1])),
@@ -257,7 +325,18 @@ fn assembled() -> Vec<(&'static str, Vec<u8>)> {
         ("update", by_hand::dense(kind::UPDATE, 0, 0, &gradient)),
         ("commit", commit.frame()),
         ("finish", by_hand::text(kind::FINISH, "all rounds are done")),
+        ("status", by_hand::frame(kind::STATUS, &[br#"{"round":1}"#])),
+        ("pause", by_hand::text(kind::PAUSE, "an upgrade")),
     ]
+}
+
+/// The signature under the first round's ballot of the only worker.
+fn signature(signs: &[u64], abstain: &[u64]) -> [u8; 64] {
+    use ed25519_dalek::Signer as _;
+    let chunks: Vec<_> =
+        signs.iter().zip(abstain).map(|(&s, &a)| by_hand::ballot_chunk_hash(&[s], &[a])).collect();
+    let message = by_hand::sealed(*b"0123456789abcdef", 0, 0, &chunks);
+    ed25519_dalek::SigningKey::from_bytes(&KEY).sign(&message).to_bytes()
 }
 
 fn hex(bytes: &[u8]) -> String {
@@ -299,7 +378,7 @@ fn the_bytes_are_those_that_the_description_says() {
     let mut kinds: Vec<_> = examples.iter().map(|(_, frame)| by_hand::kind_of(frame)).collect();
     kinds.sort_unstable();
     kinds.dedup();
-    assert_eq!(kinds, [1, 2, 3, 4, 5, 6, 7, 8, 31, 32, 33, 34, 35, 36, 37, 38, 39]);
+    assert_eq!(kinds, [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 31, 32, 33, 34, 35, 36, 37, 38, 39, 40, 41]);
 }
 
 #[test]
@@ -311,6 +390,38 @@ fn every_golden_frame_is_read_by_the_side_that_it_is_for() {
         assert_eq!(wire::ToServer::decode(&frame).is_ok(), to_server, "{name} to a server");
         assert_eq!(wire::ToWorker::decode(&frame).is_ok(), to_worker, "{name} to a worker");
     }
+}
+
+#[test]
+fn a_charter_and_a_record_keep_their_bytes() {
+    let (said, records, charter) = recorded_conversation(AggregateKind::Vote, true);
+    let bytes = |record: &Record| hex(&record.encode());
+    hold_against(
+        "records.hex",
+        &[("charter".into(), hex(&charter)), ("record-signed".into(), bytes(&records[0]))],
+    );
+    // By hand.
+    let (layout, x) = model();
+    let terms = Terms { workers: 1, signed: true, ..run(AggregateKind::Vote).terms };
+    let rules = [&[1][..], &1_u32.to_le_bytes(), &1_u32.to_le_bytes()].concat();
+    let model = &by_hand::init(&layout, &[("model", "mlp")])[5..];
+    assert_eq!(hex(&charter), hex(&[&by_hand::terms_bytes(&terms)[..], &rules, model].concat()));
+
+    let of_kind = |kind: u8| said.iter().filter(move |frame| by_hand::kind_of(frame) == kind);
+    let (signs, abstain) = planes();
+    let h0 = by_hand::chain_start(terms.run.0, &layout, &x);
+    let commit = of_kind(kind::COMMIT).next().unwrap();
+    let slot = 1_u16.to_le_bytes();
+    let mut record = [&0_u64.to_le_bytes()[..], &0_u32.to_le_bytes(), &h0].concat();
+    record.extend([&0_u32.to_le_bytes()[..], &Commit::read(commit).chain].concat());
+    record.extend(4_u32.to_le_bytes());
+    of_kind(kind::VERDICT).take(3).chain([commit]).for_each(|frame| record.extend_from_slice(frame));
+    // One set of voters for three chunks: one word, with the bit of place 1.
+    record.extend([&1_u32.to_le_bytes()[..], &3_u32.to_le_bytes(), &slot, &1_u64.to_le_bytes()].concat());
+    record.extend([&slot[..], &slot, &signature(&signs, &abstain)].concat());
+    record.extend(3_u32.to_le_bytes());
+    of_kind(kind::BALLOT).take(3).for_each(|frame| record.extend([&slot[..], frame].concat()));
+    assert_eq!(bytes(&records[0]), hex(&record));
 }
 
 #[test]
@@ -362,7 +473,7 @@ fn a_dense_round_costs_at_most_1_02_bits_a_coordinate_each_way() {
 
 #[test]
 fn kinds_count_as_round_traffic_or_not() {
-    let of_rounds = [kind::REPORT, kind::BALLOT, kind::GRADIENT, kind::DIGEST];
+    let of_rounds = [kind::REPORT, kind::BALLOT, kind::GRADIENT, kind::DIGEST, kind::SEAL];
     let to_workers = [kind::VERDICT, kind::UPDATE, kind::COMMIT];
     for kind in 0..=u8::MAX {
         let expected = of_rounds.contains(&kind) || to_workers.contains(&kind);

@@ -70,7 +70,9 @@ fn another_model_is_refused_with_both_dimensions_named() {
     assert!(refused(&mut sim, &Hello::of(&other)).contains("another model"));
     let index = sim.join_as(greeting(777, None), parameters(777, 1));
     sim.settle();
-    let Life::Failed(Error::Refused { reason }) = &sim.workers[index].life else { panic!("it was let in") };
+    let Life::Failed(Error::Refused { reason, .. }) = &sim.workers[index].life else {
+        panic!("it was let in")
+    };
     assert!(reason.contains("200") && reason.contains("777"));
     let told = sim.events.iter().filter(|event| matches!(event, Event::Refused { .. }));
     assert_eq!(told.count(), 3);
@@ -93,13 +95,13 @@ fn another_run_is_refused() {
 #[test]
 fn another_major_version_is_refused_in_words() {
     let mut sim = with_a_model();
-    let other = Hello { version: (2, 7), ..Hello::of(&layout(DIMENSION)) };
-    let expected = "incompatible protocol version: expected 1.x, got 2.7";
+    let other = Hello { version: (3, 7), ..Hello::of(&layout(DIMENSION)) };
+    let expected = "incompatible protocol version: expected 2.x, got 3.7";
     assert_eq!(refused(&mut sim, &other), expected);
     // What follows the version in another major version is anybody's guess.
     for rest in [&b""[..], b"x", &[0xff; 300]] {
         let peer = sim.raw();
-        let version = [2_u16.to_le_bytes(), 7_u16.to_le_bytes()].concat();
+        let version = [3_u16.to_le_bytes(), 7_u16.to_le_bytes()].concat();
         sim.say(peer, &by_hand::frame(kind::HELLO, &[b"signvote", &version, rest]));
         assert_eq!(sim.refusal(peer), expected);
         let mut voter = Voter::new(greeting(DIMENSION, None));
@@ -108,7 +110,7 @@ fn another_major_version_is_refused_in_words() {
     }
     // Another minor version is not.
     let peer = sim.raw();
-    sim.say(peer, &Hello { version: (1, 9), ..Hello::of(&layout(DIMENSION)) }.frame());
+    sim.say(peer, &Hello { version: (2, 9), ..Hello::of(&layout(DIMENSION)) }.frame());
     assert!(sim.is_open(peer));
     assert_eq!(kinds(&mut sim, peer), [kind::WELCOME]);
 }

@@ -8,8 +8,8 @@ mod harness;
 use std::rc::Rc;
 
 use harness::{
-    Ask, Life, Setup, Sim, Source, config, dense_source, greeting, mean_config, milliseconds, parameters,
-    random_source,
+    Ask, Life, Setup, Sim, Source, after, config, dense_source, greeting, mean_config, milliseconds,
+    parameters, random_source,
 };
 use signvote_election::{Event, Optimizer, Step, TiePolicy};
 
@@ -71,7 +71,7 @@ fn adam_at_the_server_keeps_replicas_identical() {
     let mut voters: Vec<_> = (1..=4_u16)
         .map(|slot| {
             let peer = signvote_election::PeerId(u64::from(slot));
-            server.connected(now, peer);
+            server.connected(now, peer, signvote_election::Origin::default());
             (peer, signvote_election::Voter::new(greeting(DIMENSION, Some(slot))))
         })
         .collect();
@@ -246,7 +246,7 @@ fn a_worker_whose_ballot_is_overtaken_by_the_commit_drops_the_rest_of_it() {
     // Verdicts may be looked at between two pieces of a ballot, and the commit may be among what has come: the
     // rest of the ballot belongs to a round that is over, and must not be taken for one of the next.
     let mut config = config(3, 5);
-    (config.quorum, config.deadline) = (2, Some(milliseconds(50)));
+    (config.quorum, config.deadline) = (2, after(50));
     let mut sim = Sim::new(Setup::new(config, DIMENSION, dense_source(DIMENSION, 2)));
     let mut slow = signvote_election::Voter::new(greeting(DIMENSION, Some(3)));
     let peer = sim.raw();

@@ -6,7 +6,7 @@ mod harness;
 use std::rc::Rc;
 
 use harness::by_hand::{self, Hello, kind};
-use harness::{Ask, Setup, Sim, Source, config, layout, mean_config, milliseconds, random_source};
+use harness::{Ask, Setup, Sim, Source, after, config, layout, mean_config, random_source};
 use signvote_election::{AggregateKind, Config, Error, Event, PeerId, Voter};
 
 const DIMENSION: usize = 200;
@@ -126,7 +126,7 @@ fn nobody_votes_twice_on_a_chunk() {
 #[test]
 fn nobody_votes_twice_on_a_chunk_that_is_decided() {
     let mut config = config(3, 4);
-    (config.quorum, config.deadline) = (2, Some(milliseconds(40)));
+    (config.quorum, config.deadline) = (2, after(40));
     let (mut sim, peer) = with_a_stranger(config);
     sim.say(peer, &ballot(1, 0));
     sim.run_until(|sim| sim.oracle.decided(1) > 0);
@@ -245,7 +245,7 @@ fn who_is_put_out_is_not_waited_for() {
 #[test]
 fn a_worker_does_not_follow_a_server_that_breaks_the_rules() {
     let terms = config(3, 4).terms;
-    let welcome = by_hand::welcome((1, 0), 1, 1, &by_hand::terms_bytes(&terms));
+    let welcome = by_hand::welcome((2, 0), 1, 1, &by_hand::terms_bytes(&terms));
     let chain = [5; 32];
     let open = |round| by_hand::position(kind::OPEN, round, 0, chain);
     let verdict = |round, chunk| by_hand::planes(kind::VERDICT, round, chunk, &[0], &[0]);
@@ -278,13 +278,14 @@ fn a_worker_does_not_follow_a_server_that_breaks_the_rules() {
     };
     assert!(Voter::new(harness::greeting(100, None)).handle(&open(0)).is_err());
     breaks(&[welcome.clone(), welcome.clone()], "say welcome once");
-    breaks(&[welcome.clone(), verdict(1, 0)], "decide each chunk of the open round once");
+    breaks(&[welcome.clone(), verdict(0, 0)], "decide for who has the parameters");
+    breaks(&[welcome.clone(), open(0), verdict(1, 0)], "decide each chunk of the open round once");
     breaks(&[welcome.clone(), open(0), verdict(0, 2)], "decide each chunk of the open round once");
     breaks(&[welcome.clone(), open(0), verdict(0, 1), verdict(0, 1)], "decide each chunk");
     breaks(&[welcome.clone(), open(0), by_hand::dense(kind::UPDATE, 0, 0, &[0.0; 64])], "a verdict of Mean");
     breaks(&[welcome.clone(), open(0), verdict(0, 0), commit(0, 0, chain)], "commit what is decided");
     breaks(&[welcome.clone(), open(0), commit(1, 0, chain)], "commit the open round");
-    breaks(&[welcome.clone(), open(0), commit(0, 1, chain)], "commit the open round");
+    breaks(&[welcome.clone(), open(0), commit(0, 1, chain)], "commit what is decided");
     let decided = [welcome.clone(), open(0), verdict(0, 0), verdict(0, 1)];
     breaks(&[&decided[..], &[commit(0, 0, chain)]].concat(), "incompatible history of verdicts");
     breaks(&[welcome.clone(), by_hand::values(0, &[0.0; 64])], "announce a state before sending it");
@@ -293,7 +294,7 @@ fn a_worker_does_not_follow_a_server_that_breaks_the_rules() {
     breaks(&[welcome.clone(), state.clone(), open(0)], "open a round for who has the parameters");
     let mut no_chunks = terms.clone();
     no_chunks.chunk_coordinates = 0;
-    let no_chunks = by_hand::welcome((1, 0), 1, 1, &by_hand::terms_bytes(&no_chunks));
+    let no_chunks = by_hand::welcome((2, 0), 1, 1, &by_hand::terms_bytes(&no_chunks));
     let error = Voter::new(harness::greeting(100, None)).handle(&no_chunks).unwrap_err();
     assert!(error.to_string().contains("a multiple of 64"));
 
@@ -307,6 +308,15 @@ fn a_worker_does_not_follow_a_server_that_breaks_the_rules() {
         commit.chain = commit.chain_after(chain, &[sign, tail]);
         commit.frame()
     };
-    let voter = told(&[welcome, open(last), verdict(last, 0), verdict(last, 1), commit_last]).unwrap();
+    let voter = told(&[
+        welcome,
+        by_hand::position(kind::STATE, last, 0, chain),
+        by_hand::values(0, &[0.0; 64]),
+        by_hand::values(1, &[0.0; 36]),
+        verdict(last, 0),
+        verdict(last, 1),
+        commit_last,
+    ])
+    .unwrap();
     assert_eq!(voter.parameters(), [-0.1; 100]);
 }

@@ -13,6 +13,8 @@ pub(crate) mod kind {
     pub(crate) const GRADIENT: u8 = 6;
     pub(crate) const DIGEST: u8 = 7;
     pub(crate) const BYE: u8 = 8;
+    pub(crate) const SEAL: u8 = 9;
+    pub(crate) const ASK: u8 = 10;
     pub(crate) const VALUES: u8 = 31;
     pub(crate) const WELCOME: u8 = 32;
     pub(crate) const REFUSED: u8 = 33;
@@ -22,6 +24,8 @@ pub(crate) mod kind {
     pub(crate) const UPDATE: u8 = 37;
     pub(crate) const COMMIT: u8 = 38;
     pub(crate) const FINISH: u8 = 39;
+    pub(crate) const STATUS: u8 = 40;
+    pub(crate) const PAUSE: u8 = 41;
 }
 
 /// The kind of a whole frame.
@@ -72,18 +76,21 @@ pub(crate) struct Hello<'a> {
     pub(crate) dimension: u64,
     pub(crate) slot: u16,
     pub(crate) name: &'a str,
+    /// Round, incarnation and chain hash of the replica that it brings.
+    pub(crate) position: Option<(u64, u32, [u8; 32])>,
 }
 
 impl Hello<'_> {
     /// A greeting that asks for any place, with this model.
     pub(crate) fn of(layout: &Layout) -> Self {
         Self {
-            version: (1, 0),
+            version: (2, 0),
             run: [0; 16],
             layout: layout_digest(layout),
             dimension: layout.dimension() as u64,
             slot: 0,
             name: "raw",
+            position: None,
         }
     }
 
@@ -92,9 +99,15 @@ impl Hello<'_> {
         let (dimension, slot) = (self.dimension.to_le_bytes(), self.slot.to_le_bytes());
         let features = 0_u64.to_le_bytes();
         let name = string(self.name);
+        let position = match self.position {
+            None => vec![0],
+            Some((round, incarnation, chain)) => {
+                [&[1], &round.to_le_bytes()[..], &incarnation.to_le_bytes(), &chain].concat()
+            }
+        };
         frame(
             kind::HELLO,
-            &[b"signvote", &version, &features, &self.run, &self.layout, &dimension, &slot, &name],
+            &[b"signvote", &version, &features, &self.run, &self.layout, &dimension, &slot, &name, &position],
         )
     }
 }
@@ -141,7 +154,22 @@ pub(crate) fn digest_frame(round: u64, digest: [u8; 32]) -> Vec<u8> {
     frame(kind::DIGEST, &[&round.to_le_bytes(), &digest])
 }
 
-/// A farewell, a refusal or a finish.
+/// A question how the run stands.
+pub(crate) fn ask(version: (u16, u16)) -> Vec<u8> {
+    frame(kind::ASK, &[b"signvote", &version.0.to_le_bytes(), &version.1.to_le_bytes()])
+}
+
+/// A signature under a ballot.
+pub(crate) fn seal(round: u64, signature: [u8; 64]) -> Vec<u8> {
+    frame(kind::SEAL, &[&round.to_le_bytes(), &signature])
+}
+
+/// A refusal.
+pub(crate) fn refused(later: u8, reason: &str) -> Vec<u8> {
+    frame(kind::REFUSED, &[&[later], &string(reason)])
+}
+
+/// A farewell, a finish or a pause.
 pub(crate) fn text(kind: u8, reason: &str) -> Vec<u8> {
     frame(kind, &[&string(reason)])
 }
@@ -166,6 +194,7 @@ pub(crate) fn terms_bytes(terms: &Terms) -> Vec<u8> {
         &terms.chunk_coordinates.to_le_bytes(),
         &terms.digest_every.to_le_bytes(),
         &terms.max_non_finite.to_le_bytes(),
+        &[u8::from(terms.signed)],
         &settings(&entries),
     ]
     .concat()
@@ -357,6 +386,20 @@ pub(crate) fn verdict_hash(values: &[i8]) -> [u8; 32] {
 /// Hash of one chunk's dense update.
 pub(crate) fn update_hash(update: &[f32]) -> [u8; 32] {
     hash("chunk update", &[&floats(update)])
+}
+
+/// Hash of one chunk of a ballot.
+pub(crate) fn ballot_chunk_hash(signs: &[u64], abstain: &[u64]) -> [u8; 32] {
+    if abstain.iter().all(|&word| word == 0) {
+        return hash("ballot chunk", &[&[0], &words(signs)]);
+    }
+    hash("ballot chunk", &[&[1], &words(signs), &words(abstain)])
+}
+
+/// What is signed under a whole ballot.
+pub(crate) fn sealed(run: [u8; 16], incarnation: u32, round: u64, chunks: &[[u8; 32]]) -> Vec<u8> {
+    let root = hash("ballot root", &[&chunks.concat()]);
+    [&b"signvote ballot 2\0"[..], &run, &incarnation.to_le_bytes(), &round.to_le_bytes(), &root].concat()
 }
 
 /// The coin of a coordinate in a round: −1 or +1.

@@ -15,8 +15,9 @@ use std::time::Duration;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use signvote_election::{
-    AggregateKind, Config, Greeting, Layout, Optimizer, RunId, Schedule, Settings, Shape, Slot, TensorSpec,
-    Terms, TiePolicy,
+    AggregateKind, Config, Greeting, Layout, Optimizer, Patience, RunId, Schedule, Settings, Shape, Slot,
+    TensorSpec, Terms, TiePolicy,
+    decision::{DeadlineRule, SecondConnection},
 };
 use signvote_kernels::AbstainOn;
 
@@ -61,6 +62,15 @@ pub(crate) fn parameters(dimension: usize, seed: u64) -> Vec<f32> {
     (0..dimension).map(|_| rng.random_range(-1.0..1.0)).collect()
 }
 
+/// Forgives everything: attackers in tests come again and again.
+pub(crate) const PATIENCE: Patience =
+    Patience { offences: u32::MAX, window: Duration::from_secs(60), kept_out: Duration::from_secs(60) };
+
+/// Rounds may close so long after their opening.
+pub(crate) fn after(count: u64) -> DeadlineRule {
+    DeadlineRule::Fixed(milliseconds(count))
+}
+
 /// A vote among so many workers, in chunks of 64, that waits for everyone.
 pub(crate) fn config(workers: u16, rounds: u64) -> Config {
     let mut settings = Settings::default();
@@ -78,13 +88,14 @@ pub(crate) fn config(workers: u16, rounds: u64) -> Config {
             chunk_coordinates: 64,
             digest_every: 3,
             max_non_finite: 0,
+            signed: false,
             settings,
         },
         tie: TiePolicy::Coin,
         min_voters: 1,
         optimizer: Optimizer::Sgd { momentum: 0.9 },
         quorum: usize::from(workers / 2 + 1),
-        deadline: None,
+        deadline: DeadlineRule::Never,
         schedule: Schedule::new(0.01, 2, rounds, Shape::Cosine).unwrap(),
         weight_decay: 0.1,
         max_dimension: 1 << 20,
@@ -92,6 +103,11 @@ pub(crate) fn config(workers: u16, rounds: u64) -> Config {
         joining_timeout: milliseconds(60_000),
         farewell_timeout: milliseconds(5_000),
         initial: None,
+        second: SecondConnection::Replaces,
+        patience: PATIENCE,
+        ring_bytes: 1 << 20,
+        record_ballots: true,
+        return_grace: milliseconds(1_000),
     }
 }
 
@@ -109,6 +125,7 @@ pub(crate) fn greeting(dimension: usize, slot: Option<u16>) -> Greeting {
         run: None,
         slot: slot.and_then(Slot::new),
         name: slot.map_or_else(|| "any".into(), |slot| format!("worker {slot}")),
+        key: None,
     }
 }
 

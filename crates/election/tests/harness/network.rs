@@ -9,7 +9,8 @@ use rand::RngExt;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 use signvote_election::{
-    Chunking, Config, Event, Greeting, Output, PeerId, Round, Server, Step, Voter, WorkerRecord,
+    AggregateKind, Auditor, Chunking, Config, Event, Greeting, Origin, Output, PeerId, Position, Round,
+    Server, Step, Voter, WorkerRecord,
 };
 
 use super::by_hand::{kind, kind_of};
@@ -59,6 +60,8 @@ pub(crate) struct Sim {
     pub(crate) events: Vec<Event>,
     pub(crate) done: bool,
     pub(crate) oracle: Oracle,
+    /// Looks at every record as it is made.
+    auditor: Option<Auditor>,
     setup: Setup,
     rng: ChaCha8Rng,
     /// Workers that will come, when, and where they want to sit.
@@ -84,6 +87,7 @@ impl Sim {
             events: vec![],
             done: false,
             oracle,
+            auditor: None,
             setup,
             rng,
             joins: vec![],
@@ -137,6 +141,11 @@ impl Sim {
         self.oracle.frame_to_server(&self.server, slot, frame);
         self.server.handle(self.now, peer, frame);
         self.drain();
+        // Nothing ever waits on a connection driven by hand.
+        while self.raw.contains_key(&peer) && self.server.is_behind(peer) {
+            self.server.drained(self.now, peer);
+            self.drain();
+        }
     }
 
     /// What a connection driven by hand was sent since the last call.
@@ -154,7 +163,7 @@ impl Sim {
         assert!(!self.is_open(peer), "it was not put out");
         let last = self.heard(peer).pop().expect("a refusal");
         assert_eq!(kind_of(&last), kind::REFUSED);
-        String::from_utf8(last[7..].to_vec()).unwrap()
+        String::from_utf8(last[8..].to_vec()).unwrap()
     }
 
     /// A worker's connection is cut. What it sent may arrive in part.
@@ -244,7 +253,7 @@ impl Sim {
         assert_eq!(finished.len(), replicas);
         for worker in finished {
             // The chain is told with the first opening, if there is one.
-            let chain = (self.commits > 0).then(|| worker.voter.chain());
+            let chain = (self.commits > 0).then(|| worker.voter.position().chain);
             self.oracle.replica(self.server.round().0, worker.voter.parameters(), chain);
         }
     }
@@ -292,7 +301,7 @@ impl Sim {
     fn connect(&mut self) -> PeerId {
         self.peers += 1;
         let peer = PeerId(self.peers);
-        self.server.connected(self.now, peer);
+        self.server.connected(self.now, peer, Origin::default());
         peer
     }
 
@@ -320,8 +329,13 @@ impl Sim {
                 let handled = worker.voter.handle(&frame);
                 self.take_steps(index);
                 self.transmit(index);
+                let worker = &self.workers[index];
+                let (peer, drained) = (worker.peer, worker.down.next_at().is_none());
                 if let Err(error) = handled {
                     self.fail(index, error);
+                } else if drained {
+                    self.server.drained(self.now, peer);
+                    self.drain();
                 }
             }
             Some(Down::Close) => {
@@ -374,12 +388,13 @@ impl Sim {
                 Step::Committed { round, .. } => {
                     // Late: the ballot is dropped.
                     worker.agenda.clear();
-                    let (x, chain) = (worker.voter.parameters(), worker.voter.chain());
+                    let (x, chain) = (worker.voter.parameters(), worker.voter.position().chain);
                     assert_eq!(worker.voter.round(), round.next());
                     self.oracle.replica(round.0 + 1, x, Some(chain));
                 }
                 Step::Replaced { round } => {
-                    self.oracle.replica(round.0, worker.voter.parameters(), Some(worker.voter.chain()));
+                    let chain = worker.voter.position().chain;
+                    self.oracle.replica(round.0, worker.voter.parameters(), Some(chain));
                 }
                 Step::Finished { round, .. } => {
                     worker.agenda.clear();
@@ -396,7 +411,11 @@ impl Sim {
         let Some((_, task)) = worker.agenda.pop_front() else { return };
         let round = worker.voter.round().0;
         match task {
-            Task::Provide => worker.voter.provide(worker.x0.clone()).unwrap(),
+            Task::Provide if worker.voter.wants_parameters() => {
+                worker.voter.provide(worker.x0.clone()).unwrap();
+            }
+            // The run is under way, and the server's parameters come by themselves.
+            Task::Provide => {}
             Task::Report { round: of } => {
                 assert_eq!(of, round);
                 worker.voter.report(0.5, 16, 32, 0).unwrap();
@@ -432,6 +451,12 @@ impl Sim {
         let before = self.commits;
         if let Some((layout, x, _)) = self.server.model() {
             self.oracle.see_model(layout, x);
+            if self.auditor.is_none() {
+                // Before the first commit, and so where the charter begins.
+                let (charter, chain) = (self.server.charter().unwrap(), self.oracle.history[0].chain);
+                let position = Position { chain: signvote_election::ChainHash(chain), ..Position::default() };
+                self.auditor = Some(Auditor::new(charter, x.to_vec(), position).unwrap());
+            }
         }
         while let Some(output) = self.server.poll() {
             assert!(!self.done, "after the end came {output:?}");
@@ -445,6 +470,18 @@ impl Sim {
                     self.oracle.event(self.now, &event, &self.server);
                     self.commits += u64::from(matches!(event, Event::Committed { .. }));
                     self.events.push(event);
+                }
+                Output::Record(record) => {
+                    let checked = self.auditor.as_mut().unwrap().check(&record).unwrap();
+                    let voted = self.setup.config.terms.aggregate == AggregateKind::Vote;
+                    let chunks = record.chunk_voters.len();
+                    assert_eq!(checked.recomputed, if voted { chunks } else { 0 });
+                    let bytes = Bytes::from(record.encode());
+                    assert_eq!(signvote_election::Record::decode(&bytes).unwrap(), *record);
+                }
+                Output::Status { peer } => {
+                    assert_eq!(self.server.status(self.now).round, self.server.round().0);
+                    self.carry_down(peer, Down::Frame(signvote_election::wire::status("{}")));
                 }
                 Output::Done => self.done = true,
                 other => panic!("nobody knows what to do with {other:?}"),

@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use signvote_election::{
     AggregateKind, ChainHash, Chunking, Config, Event, Layout, Optimizer, Server, Slot, TiePolicy,
+    WorkerState, decision::DeadlineRule,
 };
 
 use super::by_hand::{self, Commit, Piece, kind};
@@ -148,7 +149,11 @@ impl Oracle {
             self.ballots.get(&chunk).into_iter().flatten().map(|(&slot, _)| slot).collect();
         let quorum = self.config.quorum;
         assert!(voters.len() >= quorum, "round {round}, chunk {chunk}: {} of {quorum} ballots", voters.len());
-        let deadline_passed = self.config.deadline.is_some_and(|deadline| now >= self.opened + deadline);
+        let deadline_passed = match self.config.deadline {
+            DeadlineRule::Never => false,
+            DeadlineRule::Fixed(deadline) => now >= self.opened + deadline,
+            DeadlineRule::Adaptive { floor, .. } => now >= self.opened + floor,
+        };
         assert!(
             self.expected.is_subset(&voters) || deadline_passed,
             "round {round}, chunk {chunk} was decided before its deadline without {:?}",
@@ -210,19 +215,21 @@ impl Oracle {
             }
             Event::Started { workers, .. } => {
                 assert_eq!(*workers, self.present.len());
-                self.open_round(now);
+                self.open_round(now, server);
             }
             Event::Committed { round, voters, partial, .. } => {
                 self.commit(round.0, *voters, *partial, server);
-                self.open_round(now);
+                self.open_round(now, server);
             }
             _ => {}
         }
     }
 
-    fn open_round(&mut self, now: Duration) {
+    fn open_round(&mut self, now: Duration, server: &Server) {
         self.ballots.clear();
-        self.expected.clone_from(&self.present);
+        let status = server.status(now).workers;
+        let awaited = |slot: &&Slot| status[slot.index()].state != WorkerState::NotAwaited;
+        self.expected = self.present.iter().filter(awaited).copied().collect();
         self.opened = now;
         self.running = (self.history.len() as u64) <= self.config.terms.rounds;
     }
