@@ -72,8 +72,11 @@ impl Server {
                     way.snapshot = None;
                 }
             } else if way.next == self.at.round {
-                // Up to date. Whether the run is over decides what comes.
-                frames.extend(self.open.chunks.iter().filter_map(|chunk| chunk.decided.clone()));
+                // Up to date. Whether the run is over decides what comes: behind the last commit no round is open,
+                // and what was decided belongs to the one before.
+                if self.phase == Phase::Running {
+                    frames.extend(self.open.chunks.iter().filter_map(|chunk| chunk.decided.clone()));
+                }
                 peer.until = None;
                 peer.congested = false;
                 peer.state = PeerState::Active { slot, behind: None };
