@@ -390,7 +390,13 @@ impl Server {
     /// Ends this server at once, and takes back what it wanted to send: what is not sent has not happened, for
     /// the workers. For who could not keep a record that has to be kept.
     pub fn abandon(&mut self, reason: &str) {
-        self.outputs.retain(|output| !matches!(output, Output::Send { .. } | Output::Record(_)));
+        self.outputs.retain(|output| match output {
+            Output::Close { .. } | Output::Bound { .. } => true,
+            Output::Event(event) => {
+                !matches!(event, Event::Committed { .. } | Event::Finished { .. } | Event::Paused { .. })
+            }
+            _ => false,
+        });
         self.go(reason);
     }
 
