@@ -1,7 +1,7 @@
 //! One worker's side of an election: its replica, its ballot, the verdict as far as it has come.
 //!
 //! Feed it with [`Voter::handle`]; after each call send what [`Voter::poll_transmit`] gives and look at what
-//! [`Voter::poll_step`] tells. At [`Step::Welcomed`] call [`Voter::provide`]; at [`Step::Open`] vote. When the
+//! [`Voter::poll_step`] tells. When [`Voter::wants_parameters`], [`Voter::provide`] them; at [`Step::Open`] vote. When the
 //! connection is lost, make another one and call [`Voter::reconnect`]: replica and ballot are still there.
 
 use std::collections::VecDeque;
@@ -50,8 +50,8 @@ pub struct Carried {
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Step {
-    /// There is a place and there are terms: make the first parameters from their seed and
-    /// [`provide`](Voter::provide) them.
+    /// There is a place and there are terms. If [`wants_parameters`](Voter::wants_parameters) says so, make the first
+    /// parameters from their seed and [`provide`](Voter::provide) them; otherwise the server's come by themselves.
     Welcomed,
     /// Vote in this round.
     Open {
@@ -195,14 +195,21 @@ impl Voter {
     /// The connection is gone and there is another one: the greeting for it is ready to be sent.
     ///
     /// The replica stays, and so does what has been cast in the open round: it is sent again, or dropped if the
-    /// round is over by then.
+    /// round is over by then. A worker that has no replica yet is welcomed anew, maybe to another place.
     pub fn reconnect(&mut self) {
         self.transmits.clear();
         self.start = None;
         self.incoming = None;
         self.live = false;
-        if let Some(replica) = &mut self.replica {
-            replica.forget_verdicts();
+        match &mut self.replica {
+            Some(replica) => replica.forget_verdicts(),
+            // Nothing binds it to its place yet, and a server that was started again before the first round may have
+            // given that to another: it would never get in.
+            None => {
+                self.membership = None;
+                self.first = Vec::new();
+                self.steps.clear();
+            }
         }
         self.greet();
     }
