@@ -44,9 +44,9 @@ impl Server {
             self.peers.get_mut(&peer).map(|peer| &mut peer.state)
         {
             *behind = Some(way);
-            // It will cast again what it has cast.
+            // It will cast again what it has cast, even what is still on its way here.
             let slot = *slot;
-            self.greet_newcomer(slot);
+            self.open.newcomers.insert(slot);
             self.feed(now, peer);
         }
     }
