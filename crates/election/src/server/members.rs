@@ -416,6 +416,10 @@ impl Server {
 
     /// Tells a peer why it has to go, and forgets it.
     pub(super) fn put_out(&mut self, now: Duration, peer: PeerId, later: Later, reason: &str) {
+        if !self.peers.contains_key(&peer) {
+            // It went with another one, whose parting has ended the run.
+            return;
+        }
         self.send(peer, to_worker::refused(later, reason));
         self.outputs.push_back(Output::Close { peer });
         self.part(now, peer, reason);
@@ -424,8 +428,9 @@ impl Server {
     /// Puts out a peer that has broken a rule, and remembers that of where it comes from.
     pub(super) fn offend(&mut self, now: Duration, peer: PeerId, reason: &str) {
         let Some(origin) = self.peers.get(&peer).map(|peer| peer.origin.key()) else { return };
-        self.put_out(now, peer, Later::Again, reason);
+        // Before its parting, which may end the run: nothing follows `Output::Done`.
         self.count_offence(now, origin, reason);
+        self.put_out(now, peer, Later::Again, reason);
     }
 
     pub(super) fn count_offence(&mut self, now: Duration, origin: String, reason: &str) {
