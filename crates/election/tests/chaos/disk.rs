@@ -96,7 +96,11 @@ impl Disk {
 
     /// What a server that is started now finds; `None` if there is no run yet.
     pub(crate) fn recover(&mut self, rng: &mut ChaCha8Rng) -> Option<Saved> {
-        let charter = self.charter.clone()?;
+        let Some(charter) = self.charter.clone() else {
+            // Nothing was begun; whose the places were is forgotten with it.
+            self.members.clear();
+            return None;
+        };
         let kept = match self.durability {
             _ if self.clean => self.records.len(),
             Durability::Always => self.records.len(),

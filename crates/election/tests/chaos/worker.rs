@@ -73,7 +73,8 @@ impl Worker {
                     x: self.voter.parameters().to_vec(),
                 },
             );
-        let greeting = greeting(plan, &self.member, self.member.wanted.or(place));
+        let greeting =
+            greeting(plan, &self.member, self.member.wanted.or(place.filter(|_| carried.is_some())));
         self.voter = match carried {
             Some(carried) => Voter::returning(greeting, carried).unwrap(),
             None => Voter::new(greeting),

@@ -261,6 +261,8 @@ impl World {
             }
         };
         self.server = Some(server);
+        // What an earlier server was sent and did not commit does not count.
+        self.cast.clear();
         self.timeout_at = None;
         self.drain();
     }
