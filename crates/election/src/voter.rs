@@ -250,7 +250,8 @@ impl Voter {
 
     /// Whether the server waits for [`Self::provide`].
     pub fn wants_parameters(&self) -> bool {
-        matches!(self.start, Some(Start::Offer | Start::Compare)) && self.first.is_empty()
+        let asked = matches!(self.start, Some(Start::Offer | Start::Compare));
+        asked && self.first.is_empty() && self.replica.is_none()
     }
 
     /// The replica x as of the last committed round; empty before [`Self::provide`] and before it has come.

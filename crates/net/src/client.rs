@@ -60,8 +60,9 @@ pub struct Client {
 }
 
 impl Client {
-    /// Joins the run of the server; `initial` makes the first parameters from the terms' seed, if they are wanted.
-    /// `carried` is a replica from an earlier process.
+    /// Joins the run of the server, and waits until a round is open. `initial` makes the first parameters from the
+    /// terms' seed, if they are wanted: again, if the server was started again before the first round. `carried` is
+    /// a replica from an earlier process.
     ///
     /// # Errors
     /// If the server is not there, refuses, or speaks something else.
@@ -69,19 +70,28 @@ impl Client {
         connect: &Connect,
         greeting: Greeting,
         carried: Option<Carried>,
-        initial: impl FnOnce(&Terms) -> Vec<f32>,
+        initial: impl Fn(&Terms) -> Vec<f32>,
     ) -> Result<Self, ExchangeError> {
         let voter = match carried {
             Some(carried) => Voter::returning(greeting, carried)?,
             None => Voter::new(greeting),
         };
         let mut link = Link::dial(connect, voter)?;
-        let (terms, slot) = link.welcome()?;
-        if link.voter.wants_parameters() {
-            link.voter.provide(initial(&terms))?;
-            link.transmit();
+        link.transmit();
+        loop {
+            if let (Some(terms), true) = (link.voter.terms(), link.voter.wants_parameters()) {
+                let x = initial(terms);
+                link.voter.provide(x)?;
+                link.transmit();
+            }
+            // From here on the place is this worker's.
+            let placed = link.voter.is_live() || link.voter.is_finished();
+            if let (true, Some(terms), Some(slot)) = (placed, link.voter.terms(), link.voter.place()) {
+                let terms = terms.clone();
+                return Ok(Self { link, terms, slot });
+            }
+            link.wait()?;
         }
-        Ok(Self { link, terms, slot })
     }
 }
 
@@ -154,20 +164,6 @@ impl Link {
         let wire = Wire::dial(connect, connect.patience).map_err(|loss| ExchangeError::Lost(loss.reason))?;
         let away_since = Some(Instant::now());
         Ok(Self { voter, connect: connect.clone(), wire: Some(wire), away_since, attempts: 0 })
-    }
-
-    /// Waits for the terms.
-    fn welcome(&mut self) -> Result<(Terms, Slot), ExchangeError> {
-        self.transmit();
-        loop {
-            if let (Some(terms), Some(slot)) = (self.voter.terms(), self.voter.place()) {
-                let welcome = (terms.clone(), slot);
-                // The step that said so; whoever connects has been told by returning.
-                self.voter.poll_step();
-                return Ok(welcome);
-            }
-            self.wait()?;
-        }
     }
 
     /// Sends what the voter wants sent. What does not get out with a connection is sent again with the next one.
