@@ -259,6 +259,21 @@ pub(crate) fn event(event: &Event, calm: bool) {
                 "the run is over"
             );
         }
+        Event::KeptOut { origin, seconds, reason } => {
+            warn!(event = "kept_out", origin, seconds, reason, "a peer that broke rules is kept out");
+        }
+        Event::Resumed { round, incarnation, reason } => {
+            info!(event = "resumed", round = round.0, incarnation, reason, "the run goes on");
+        }
+        Event::Paused { round, reason } => {
+            info!(event = "paused", round = round.0, reason, "the server stops, to be resumed");
+        }
+        Event::NotDurable { round, reason } => {
+            warn!(event = "not_durable", round = round.0, reason, "rounds are not kept");
+        }
+        Event::DurableAgain { round } => {
+            info!(event = "durable_again", round = round.0, "rounds are kept again");
+        }
         other => info!(event = ?other, "something happened"),
     }
 }

@@ -53,7 +53,7 @@ fn config(workers: u16) -> Config {
         farewell_timeout: PATIENCE,
         initial: None,
         second: SecondConnection::default(),
-        patience: Patience { offences: 16, window: PATIENCE, kept_out: PATIENCE },
+        patience: Patience { offences: u32::MAX, window: PATIENCE, kept_out: PATIENCE },
         ring_bytes: 1 << 20,
         record_ballots: false,
         return_grace: PATIENCE,
