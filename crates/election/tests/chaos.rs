@@ -27,7 +27,6 @@ fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()
 }
 
-#[expect(clippy::print_stderr, reason = "how to run a failing seed alone, and how many ran")]
 #[test]
 fn no_invariant_breaks_under_any_seed() {
     let seeds = match number("SIGNVOTE_SEED") {

@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use signvote_election::{
-    Config, Greeting, Optimizer, RunId, Schedule, Settings, Shape, Slot, Solo, TensorSpec, TiePolicy,
+    Config, Greeting, Optimizer, Patience, RunId, Schedule, Settings, Shape, Slot, Solo, TensorSpec,
+    TiePolicy,
+    decision::{DeadlineRule, SecondConnection},
 };
 use signvote_kernels::AbstainOn;
 
@@ -82,6 +84,7 @@ fn solo(aggregate: AggregateKind, beta: f32, max_non_finite: u32) -> Solo {
         chunk_coordinates: 64,
         digest_every: 10,
         max_non_finite,
+        signed: false,
         settings: Settings::default(),
     };
     let config = Config {
@@ -90,7 +93,7 @@ fn solo(aggregate: AggregateKind, beta: f32, max_non_finite: u32) -> Solo {
         min_voters: 1,
         optimizer: Optimizer::Sgd { momentum: 0.0 },
         quorum: 1,
-        deadline: None,
+        deadline: DeadlineRule::Never,
         schedule: Schedule::new(0.02, 0, ROUNDS, Shape::Constant).unwrap(),
         weight_decay: 0.0,
         max_dimension: 100,
@@ -98,6 +101,11 @@ fn solo(aggregate: AggregateKind, beta: f32, max_non_finite: u32) -> Solo {
         joining_timeout: Duration::from_secs(1),
         farewell_timeout: Duration::from_secs(1),
         initial: None,
+        second: SecondConnection::Replaces,
+        patience: Patience { offences: 1, window: Duration::ZERO, kept_out: Duration::ZERO },
+        ring_bytes: 0,
+        record_ballots: false,
+        return_grace: Duration::ZERO,
     };
     let greeting = Greeting {
         layout: layout(),
@@ -105,6 +113,7 @@ fn solo(aggregate: AggregateKind, beta: f32, max_non_finite: u32) -> Solo {
         run: None,
         slot: Slot::new(1),
         name: "only".into(),
+        key: None,
     };
     Solo::new(config, greeting, |_| vec![0.0; 4]).unwrap()
 }

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use signvote_election::ExchangeError;
+use signvote_election::{ExchangeError, Position};
 
 use super::*;
 
@@ -45,6 +45,10 @@ impl Exchange for Recorded {
 
     fn parameters(&self) -> &[f32] {
         &self.parameters[self.at.0 as usize]
+    }
+
+    fn position(&self) -> Position {
+        Position { round: self.at, ..Position::default() }
     }
 
     fn next(&mut self) -> Result<Step, ExchangeError> {
