@@ -12,25 +12,23 @@ use common::{DIMENSION, Ended, Process, directory, join, model, run, serve};
 /// A run that nothing but a signal ends.
 const ENDLESS: &str = "--rounds 1000000 --batch 4";
 
+/// Ends a server by telling it to stop. No replica had differed until then.
+#[cfg(unix)]
+fn stop(server: Process) -> Ended {
+    common::signal("INT", server.pid());
+    let ended = server.ended();
+    assert_eq!(ended.code, Some(130), "{ended:#?}");
+    assert_eq!(ended.events().filter(|event| event["event"] == "diverged").count(), 0);
+    ended
+}
+
 /// Waits until everyone has ended well, with all replicas the same; returns what the server said.
 fn ends_well(server: Process, workers: Vec<Process>) -> Ended {
-    ends_with(0, server, workers)
-}
-
-/// Ends a run by telling its server to stop.
-#[cfg(unix)]
-fn stop(server: Process, workers: Vec<Process>) -> Ended {
-    common::signal("INT", server.pid());
-    ends_with(130, server, workers)
-}
-
-fn ends_with(code: i32, server: Process, workers: Vec<Process>) -> Ended {
     let count = workers.len();
     for worker in workers {
         worker.ended().succeeded();
     }
-    let ended = server.ended();
-    assert_eq!(ended.code, Some(code), "{ended:#?}");
+    let ended = server.ended().succeeded();
     let finished = ended.event("finished");
     assert_eq!(finished["replicas_identical"], true, "{finished}");
     assert_eq!(finished["replicas"], count, "{finished}");
@@ -121,9 +119,8 @@ fn a_worker_that_joins_in_mid_round_takes_the_state_and_ends_identical() {
     workers.push(late);
     let round = joined["round"].as_u64().expect("a round");
     server.rounds(round + 5);
-    let ended = stop(server, workers);
+    let ended = stop(server);
     assert!(ended.event("committed")["voters"] == 3, "the late one votes: {}", ended.event("committed"));
-    assert_eq!(ended.events().filter(|event| event["event"] == "diverged").count(), 0);
 }
 
 #[cfg(unix)]
@@ -134,11 +131,12 @@ fn a_deadline_closes_the_round_without_a_worker_that_hangs() {
     let workers: Vec<_> = (1..=3).map(|slot| join(&here, &address, &format!("--slot {slot}"))).collect();
     server.rounds(3);
     common::signal("STOP", workers[2].pid());
-    let without = server.event_where("committed", |event| event["voters"] == 2);
-    assert!(common::text(&without["reason"]).contains("deadline"), "{without}");
+    // It may have cast a part of its ballot by then, which counts.
+    server.event_where("committed", |event| common::text(&event["reason"]).contains("deadline"));
+    server.event_where("committed", |event| event["voters"] == 2);
     common::signal("CONT", workers[2].pid());
-    server.event_where("committed", |event| event["voters"] == 3);
-    stop(server, workers);
+    server.event_where("committed", |event| event["voters"] == 3 && event["partial"] == 0);
+    stop(server);
 }
 
 #[test]
@@ -161,7 +159,9 @@ fn a_worker_that_asks_for_what_there_is_not_is_refused_and_the_run_goes_on() {
     let refused = |flags: &str, words: &[&str]| {
         join(&here, &address, flags).ended().failed_at_once(5, words);
     };
-    refused("--slot 1", &["place 1", "taken"]);
+    // Whoever holds the place may be dead without anyone having noticed, so that it comes again, as long as told.
+    let again = join(&here, &address, "--slot 1 --patience 0").ended();
+    again.failed_at_once(5, &["place 1", "taken"]);
     refused("--slot 3", &["no place 3", "1 to 2"]);
     let other = "0123456789abcdef0123456789abcdef";
     refused(&format!("--run {other}"), &[other]);
@@ -232,7 +232,7 @@ fn noise_on_the_port_does_not_disturb_a_run() {
 fn workers_of_a_killed_server_end_with_one_line() {
     let (_guard, here) = directory();
     let (mut server, address) = serve(&here, &format!("--workers 3 {ENDLESS}"));
-    let workers: Vec<_> = (0..3).map(|_| join(&here, &address, "")).collect();
+    let workers: Vec<_> = (0..3).map(|_| join(&here, &address, "--reconnect 0")).collect();
     server.rounds(5);
     server.kill();
     for worker in workers {
@@ -246,18 +246,16 @@ fn a_server_that_is_told_to_stop_saves_the_model_and_tells_its_workers() {
     for name in ["INT", "TERM"] {
         let (_guard, here) = directory();
         let (mut server, address) = serve(&here, &format!("--workers 2 {ENDLESS}"));
-        let workers = [join(&here, &address, ""), join(&here, &address, "")];
+        let mut workers = [join(&here, &address, ""), join(&here, &address, "")];
         server.rounds(5);
         common::signal(name, server.pid());
-        for worker in workers {
-            worker.ended().succeeded();
-        }
+        workers.iter_mut().for_each(|worker| drop(worker.says("looking for it again")));
         let ended = server.ended();
-        let finished = ended.event("finished");
-        let rounds = finished["round"].as_u64().expect("a count");
-        assert!(rounds >= 5 && finished["replicas_identical"] == true, "{finished}");
+        let paused = ended.event("paused");
+        let rounds = paused["round"].as_u64().expect("a count");
+        assert!(rounds >= 5, "{paused}");
         assert_eq!(ended.err.len(), 1, "{ended:#?}");
-        ended.failed(130, &[&format!("after {rounds} rounds"), "run"]);
+        ended.failed(130, &[&format!("after {rounds} rounds"), "signvote server --resume"]);
         assert_eq!(run(&here, "eval run --json").succeeded().json()["rounds"], rounds);
     }
 }
@@ -285,5 +283,5 @@ fn a_worker_that_is_told_to_stop_leaves_the_run() {
     let left = server.event("left");
     assert_eq!(left["slot"], 1);
     server.rounds(left["round"].as_u64().expect("a round") + 5);
-    stop(server, workers);
+    stop(server);
 }

@@ -270,6 +270,19 @@ fn a_server_that_speaks_something_else_is_named() {
 }
 
 #[test]
+fn a_server_that_says_nothing_is_given_up() {
+    let (_guard, here) = directory();
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("an address").to_string();
+    for command in ["worker --quiet --connect", "status"] {
+        let asks = Process::start(&here, &format!("{command} {address} --patience 0.1"));
+        let (silent, _) = listener.accept().expect("somebody who asks");
+        asks.ended().failed_at_once(4, &[&address, "said nothing for 1s"]);
+        drop(silent);
+    }
+}
+
+#[test]
 fn a_variable_that_cannot_be_read_is_refused_like_its_flag() {
     let (_guard, here) = directory();
     let mut command = signvote(&here, "train");

@@ -150,6 +150,8 @@ pub struct Voter {
     told_open: bool,
     ballot: Ballot,
     finished: bool,
+    /// What the server has said that this worker waits for.
+    waiting: Option<String>,
     transmits: VecDeque<Bytes>,
     steps: VecDeque<Step>,
 }
@@ -185,6 +187,7 @@ impl Voter {
             told_open: false,
             ballot: Ballot::default(),
             finished: false,
+            waiting: None,
             transmits: VecDeque::new(),
             steps: VecDeque::new(),
         };
@@ -274,6 +277,11 @@ impl Voter {
         self.live
     }
 
+    /// What the server has this worker wait for, if it has said so since this was last asked: other workers, say.
+    pub fn take_waiting(&mut self) -> Option<String> {
+        self.waiting.take()
+    }
+
     /// Whether the server has said that the run is over.
     pub fn is_finished(&self) -> bool {
         self.finished
@@ -314,6 +322,10 @@ impl Voter {
             ToWorker::Pause { reason } => {
                 self.live = false;
                 self.steps.push_back(Step::Paused { reason });
+                Ok(())
+            }
+            ToWorker::Wait { reason } => {
+                self.waiting = Some(reason);
                 Ok(())
             }
             ToWorker::Status { .. } => Err(Error::misbehaved("answer what was asked", "a status")),

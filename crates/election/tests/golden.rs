@@ -185,7 +185,7 @@ fn examples() -> Vec<(String, Bytes)> {
     let mut offer = vec![hello.clone(), by_hand::init(&layout, &[])];
     offer.extend(x.chunks(64).zip(0..).map(|(x, chunk)| by_hand::values(chunk, x)));
     offer.push(by_hand::ready(by_hand::digest(&x)));
-    hear(&offer, 1);
+    let waits = hear(&offer, 1);
     let refused = hear(&[hello], 2);
     let other = Hello { dimension: 131, layout: [1; 32], ..Hello::of(&layout) }.frame();
     let never = hear(&[other], 3);
@@ -237,6 +237,7 @@ fn examples() -> Vec<(String, Bytes)> {
         named("finish", first(&vote, kind::FINISH)),
         named("status", wire::status(r#"{"round":1}"#)),
         named("pause", first(&paused, kind::PAUSE)),
+        named("wait", first(&waits, kind::WAIT)),
     ]
 }
 
@@ -327,6 +328,7 @@ fn assembled() -> Vec<(&'static str, Vec<u8>)> {
         ("finish", by_hand::text(kind::FINISH, "all rounds are done")),
         ("status", by_hand::frame(kind::STATUS, &[br#"{"round":1}"#])),
         ("pause", by_hand::text(kind::PAUSE, "an upgrade")),
+        ("wait", by_hand::text(kind::WAIT, "1 of 2 workers are there")),
     ]
 }
 
@@ -378,7 +380,7 @@ fn the_bytes_are_those_that_the_description_says() {
     let mut kinds: Vec<_> = examples.iter().map(|(_, frame)| by_hand::kind_of(frame)).collect();
     kinds.sort_unstable();
     kinds.dedup();
-    assert_eq!(kinds, [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 31, 32, 33, 34, 35, 36, 37, 38, 39, 40, 41]);
+    assert_eq!(kinds, [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 31, 32, 33, 34, 35, 36, 37, 38, 39, 40, 41, 42]);
 }
 
 #[test]

@@ -189,7 +189,9 @@ fn if_who_brings_the_model_dies_the_next_one_is_asked() {
     let peers: Vec<_> = (0..3).map(|_| sim.raw()).collect();
     peers.iter().for_each(|&peer| sim.say(peer, &hello(0)));
     assert_eq!(kinds(&mut sim, peers[0]), [kind::WELCOME]);
-    assert!(kinds(&mut sim, peers[1]).is_empty() && kinds(&mut sim, peers[2]).is_empty());
+    for waits in [peers[1], peers[2]] {
+        assert_eq!(sim.heard(waits), [by_hand::text(kind::WAIT, "another worker is bringing the model")]);
+    }
     // It dies with half of the parameters sent.
     let (layout, x) = (layout(DIMENSION), parameters(DIMENSION, 3));
     sim.say(peers[0], &by_hand::init(&layout, &[]));
@@ -224,9 +226,15 @@ fn who_has_a_place_but_does_not_come_on_is_put_out_and_the_next_one_is_asked() {
     sim.advance(sim.now + limit);
     assert!(!sim.is_open(first));
     assert!(sim.is_open(second), "who waits for another's model is not at fault");
-    assert_eq!(sim.heard(second)[0][19], 0, "it is asked to offer");
+    let frames = sim.heard(second);
+    assert_eq!(
+        (by_hand::kind_of(&frames[0]), frames[1][19]),
+        (kind::WAIT, 0),
+        "it waits, then is asked to offer"
+    );
     offer(&mut sim, second, &layout, &x);
     assert_eq!(sim.x(), x);
+    assert_eq!(sim.heard(second), [by_hand::text(kind::WAIT, "1 of 3 workers are there")]);
 }
 
 #[test]

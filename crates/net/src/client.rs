@@ -27,6 +27,9 @@ const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// How long a handshake may take.
 const HANDSHAKE: Duration = Duration::from_secs(10);
+/// How long a server may take for its first answer, which comes at once, if only to say that a worker has to wait: as
+/// long as it is looked for, between these two.
+const ANSWER: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(30)];
 /// How long the last frames may take to go out when a client is dropped.
 const DRAIN: Duration = Duration::from_secs(5);
 
@@ -62,7 +65,7 @@ pub struct Client {
 impl Client {
     /// Joins the run of the server, and waits until a round is open. `initial` makes the first parameters from the
     /// terms' seed, if they are wanted: again, if the server was started again before the first round. `carried` is
-    /// a replica from an earlier process.
+    /// a replica from an earlier process. `waiting` hears what the worker has to wait for: others, say.
     ///
     /// # Errors
     /// If the server is not there, refuses, or speaks something else.
@@ -71,6 +74,7 @@ impl Client {
         greeting: Greeting,
         carried: Option<Carried>,
         initial: impl Fn(&Terms) -> Vec<f32>,
+        mut waiting: impl FnMut(&str),
     ) -> Result<Self, ExchangeError> {
         let voter = match carried {
             Some(carried) => Voter::returning(greeting, carried)?,
@@ -83,6 +87,9 @@ impl Client {
                 let x = initial(terms);
                 link.voter.provide(x)?;
                 link.transmit();
+            }
+            if let Some(reason) = link.voter.take_waiting() {
+                waiting(&reason);
             }
             // From here on the place is this worker's.
             let placed = link.voter.is_live() || link.voter.is_finished();
@@ -157,13 +164,22 @@ struct Link {
     /// Since when this worker has not been in the run, and how often it has tried to get in again.
     away_since: Option<Instant>,
     attempts: u32,
+    /// Why it looks for the server, as last told: the same is not told again with every attempt.
+    told: String,
 }
 
 impl Link {
     fn dial(connect: &Connect, voter: Voter) -> Result<Self, ExchangeError> {
         let wire = Wire::dial(connect, connect.patience).map_err(|loss| ExchangeError::Lost(loss.reason))?;
         let away_since = Some(Instant::now());
-        Ok(Self { voter, connect: connect.clone(), wire: Some(wire), away_since, attempts: 0 })
+        Ok(Self {
+            voter,
+            connect: connect.clone(),
+            wire: Some(wire),
+            away_since,
+            attempts: 0,
+            told: String::new(),
+        })
     }
 
     /// Sends what the voter wants sent. What does not get out with a connection is sent again with the next one.
@@ -184,34 +200,43 @@ impl Link {
     fn receive(&mut self, frame: Result<Vec<u8>, Loss>) -> Result<(), ExchangeError> {
         let frame = match frame {
             Ok(frame) => frame,
-            Err(Loss { reason, for_good: false }) => return self.come_back(&reason),
+            Err(Loss { reason, for_good: false }) => return self.come_back(ExchangeError::Lost(reason)),
             Err(Loss { reason, .. }) => return Err(self.lost(&reason)),
         };
         match self.voter.handle(&frame) {
             Ok(()) => {}
-            Err(ElectionError::Refused { later: Later::Again, reason }) => {
-                return self.come_back(&format!("the server refused: {reason}"));
+            Err(error @ ElectionError::Refused { later: Later::Again, .. }) => {
+                return self.come_back(error.into());
             }
             Err(error) => return Err(error.into()),
         }
         if self.voter.is_live() {
             (self.away_since, self.attempts) = (None, 0);
+            self.told.clear();
         }
         self.transmit();
         Ok(())
     }
 
     /// Makes another connection, if it is not too late for that.
-    fn come_back(&mut self, reason: &str) -> Result<(), ExchangeError> {
+    fn come_back(&mut self, why: ExchangeError) -> Result<(), ExchangeError> {
         let joined = self.voter.terms().is_some();
         let patience = if joined { self.connect.reconnect } else { self.connect.patience };
         let since = *self.away_since.get_or_insert_with(Instant::now);
         let left = patience.saturating_sub(since.elapsed());
         if left.is_zero() {
-            return Err(self.lost(reason));
+            return Err(match why {
+                ExchangeError::Lost(reason) => self.lost(&reason),
+                refused => refused,
+            });
         }
-        let (address, round) = (&self.connect.address, self.voter.round().0);
-        tracing::warn!(%address, round, reason, "no connection to the server: looking for it again");
+        let (address, round, reason) = (&self.connect.address, self.voter.round().0, why.to_string());
+        if reason == self.told {
+            tracing::debug!(%address, round, reason, "still no connection to the server: looking for it again");
+        } else {
+            tracing::warn!(%address, round, reason, "no connection to the server: looking for it again");
+            self.told = reason;
+        }
         self.wire = None;
         std::thread::sleep(spread(pause(self.attempts)).min(left));
         self.attempts = self.attempts.saturating_add(1);
@@ -320,7 +345,9 @@ pub fn ask_status(connect: &Connect) -> Result<String, ExchangeError> {
     if let Some(outbound) = &wire.outbound {
         let _ = outbound.send(ask());
     }
-    let frame = wire.inbound.blocking_recv().unwrap_or_else(|| Err(ENDED.into())).map_err(lost)?;
+    let silent =
+        |loss: Loss| ExchangeError::Lost(format!("{} did not answer: {}", connect.address, loss.reason));
+    let frame = wire.inbound.blocking_recv().unwrap_or_else(|| Err(ENDED.into())).map_err(silent)?;
     match ToWorker::decode(&frame)? {
         ToWorker::Status { json } => Ok(json),
         ToWorker::Refused { later, reason } => Err(ElectionError::Refused { later, reason }.into()),
@@ -349,10 +376,11 @@ async fn carry(
         }
     };
     prepare(&stream);
+    let answer = patience.clamp(ANSWER[0], ANSWER[1]);
     let Some(tls) = &to.tls else {
         if connected.send(Ok(())).is_ok() {
             let (read, write) = stream.into_split();
-            exchange(read, write, &mut frames, inbound).await;
+            exchange(read, write, &mut frames, inbound, answer).await;
         }
         return;
     };
@@ -367,7 +395,7 @@ async fn carry(
     match outcome {
         Ok(stream) if connected.send(Ok(())).is_ok() => {
             let (read, write) = tokio::io::split(stream);
-            exchange(read, write, &mut frames, inbound).await;
+            exchange(read, write, &mut frames, inbound, answer).await;
         }
         Ok(_) => {}
         Err(loss @ Loss { for_good: true, .. }) => {
@@ -387,12 +415,27 @@ async fn exchange(
     write: impl AsyncWrite + Unpin,
     frames: &mut mpsc::UnboundedReceiver<Bytes>,
     inbound: mpsc::Sender<Result<Vec<u8>, Loss>>,
+    answer: Duration,
 ) {
     let caller_gone = inbound.clone();
     let reader = async move {
         let mut stream = BufReader::with_capacity(BUFFER_BYTES, read);
+        let first = tokio::time::timeout(answer, read_frame(&mut stream, || MAX_FRAME_BYTES)).await;
+        let mut first = Some(match first {
+            Ok(Err(ReadError::TooLong { .. })) => {
+                Err(Loss { reason: "what answers there speaks another protocol".to_owned(), for_good: true })
+            }
+            Ok(frame) => frame.map_err(loss_of),
+            Err(_) => Err(Loss {
+                reason: format!("what listens there has said nothing for {answer:?}"),
+                for_good: false,
+            }),
+        });
         loop {
-            let frame = read_frame(&mut stream, || MAX_FRAME_BYTES).await.map_err(loss_of);
+            let frame = match first.take() {
+                Some(frame) => frame,
+                None => read_frame(&mut stream, || MAX_FRAME_BYTES).await.map_err(loss_of),
+            };
             let ended = frame.is_err();
             if inbound.send(frame).await.is_err() || ended {
                 return;

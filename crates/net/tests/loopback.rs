@@ -107,7 +107,7 @@ fn join_within(patience: Duration, address: SocketAddr, slot: u16) -> Result<Cli
         name: format!("worker-{slot}"),
         key: None,
     };
-    Client::connect(&connect, greeting, None, |_| vec![0.5; DIMENSION])
+    Client::connect(&connect, greeting, None, |_| vec![0.5; DIMENSION], |_| ())
 }
 
 /// Votes until the run is over, the same bits everywhere in the signs of place and round. Returns x.

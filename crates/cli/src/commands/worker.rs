@@ -52,7 +52,13 @@ pub(crate) fn run(flags: &WorkerFlags) -> Result<Exit, Failure> {
         },
         x: x.clone(),
     });
-    let mut client = Client::connect(&connect, greeting, carried, |terms| model.initial(terms.seed))?;
+    let waiting = |reason: &str| {
+        if !flags.quiet {
+            progress::line(&format!("waiting: {reason}"));
+        }
+    };
+    let mut client =
+        Client::connect(&connect, greeting, carried, |terms| model.initial(terms.seed), waiting)?;
     let terms = client.terms().clone();
     let partition = terms.settings.value("partition").unwrap_or("unnamed").parse();
     let partition = partition.map_err(|error: signvote_learn::Error| {

@@ -163,6 +163,7 @@ impl Server {
             self.send(peer, to_worker::welcome(slot, Start::Compare, &self.config.terms));
             PeerState::Comparing { slot }
         } else if self.peers.values().any(|peer| matches!(peer.state, PeerState::Offering { .. })) {
+            self.send(peer, to_worker::wait("another worker is bringing the model"));
             PeerState::Waiting { slot, layout: hello.layout, dimension: hello.dimension }
         } else {
             self.send(peer, to_worker::welcome(slot, Start::Offer, &self.config.terms));
@@ -391,8 +392,15 @@ impl Server {
             Phase::Running => {
                 self.send(peer, to_worker::open(self.at));
             }
-            Phase::Gathering if self.live().count() == self.members.len() => self.start(now),
-            _ => {}
+            Phase::Gathering => {
+                let (there, all) = (self.live().count(), self.members.len());
+                if there == all {
+                    self.start(now);
+                } else {
+                    self.broadcast(&to_worker::wait(&format!("{there} of {all} workers are there")));
+                }
+            }
+            Phase::Finishing(_) | Phase::Done => {}
         }
     }
 

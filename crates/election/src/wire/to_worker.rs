@@ -112,6 +112,11 @@ pub enum ToWorker<'a> {
         /// Why.
         reason: String,
     },
+    /// The worker is where it should be, and what it waits for has yet to come.
+    Wait {
+        /// What that is.
+        reason: String,
+    },
     /// How the run stands, in answer to `Ask`.
     Status {
         /// A [`crate::Status`] as JSON.
@@ -159,6 +164,7 @@ impl<'a> ToWorker<'a> {
             },
             kind::FINISH => Self::Finish { reason: reader.string("reason", MAX_TEXT_BYTES)? },
             kind::PAUSE => Self::Pause { reason: reader.string("reason", MAX_TEXT_BYTES)? },
+            kind::WAIT => Self::Wait { reason: reader.string("reason", MAX_TEXT_BYTES)? },
             kind::STATUS => match std::str::from_utf8(reader.remaining()) {
                 Ok(json) => Self::Status { json: json.to_owned() },
                 Err(error) => return Err(Error::malformed("status", "UTF-8", error)),
@@ -281,6 +287,10 @@ pub fn status(json: &str) -> Bytes {
 
 pub(crate) fn pause(reason: &str) -> Bytes {
     text(kind::PAUSE, reason)
+}
+
+pub(crate) fn wait(reason: &str) -> Bytes {
+    text(kind::WAIT, reason)
 }
 
 pub(crate) fn finish(reason: &str) -> Bytes {

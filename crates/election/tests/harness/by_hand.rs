@@ -26,6 +26,7 @@ pub(crate) mod kind {
     pub(crate) const FINISH: u8 = 39;
     pub(crate) const STATUS: u8 = 40;
     pub(crate) const PAUSE: u8 = 41;
+    pub(crate) const WAIT: u8 = 42;
 }
 
 /// The kind of a whole frame.
