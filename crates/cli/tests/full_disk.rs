@@ -6,7 +6,7 @@ mod common;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use common::{directory, names, run};
+use common::{Process, directory, join, names, run, text};
 
 /// A file system of a few kilobytes, for as long as this lives.
 struct SmallDisk(PathBuf);
@@ -21,6 +21,13 @@ impl SmallDisk {
         let mounted = command.output().is_ok_and(|output| output.status.success());
         mounted.then(|| Self(path.to_owned()))
     }
+}
+
+/// Gives the disk in `here` another size.
+fn resize(here: &Path, kilobytes: u32) {
+    let size = format!("remount,size={kilobytes}k");
+    let done = Command::new("mount").args(["-o", &size]).arg(here.join("disk")).status();
+    assert!(done.expect("mount is there").success());
 }
 
 impl Drop for SmallDisk {
@@ -83,5 +90,55 @@ fn a_full_disk_is_named_before_anything_starts() {
         // It takes what there is room for.
         let _ = std::fs::write(here.join("disk/fill"), fill);
         run(here, "train --run-dir disk/run").failed_at_once(8, &["disk/run", "space"]);
+    });
+}
+
+/// A server on the small disk, and its two workers: snapshots of 814 kB, and 26 kB of log a round.
+fn serve_on_disk(here: &Path, flags: &str) -> (Process, Vec<Process>) {
+    let rules = "--workers 2 --quorum 2 --deadline never --rounds 200 --batch 4 --print-events";
+    let line = format!("server --listen 127.0.0.1:0 {rules} --durable always --run-dir disk/run {flags}");
+    let mut server = Process::start(here, &line);
+    let address = text(&server.event("listening")["address"]);
+    let workers = vec![join(here, &address, "--slot 1"), join(here, &address, "--slot 2")];
+    (server, workers)
+}
+
+#[test]
+fn a_log_that_does_not_fit_stops_the_server_and_the_run_goes_on_when_there_is_room() {
+    with_small_disk(1600, |here| {
+        let (server, workers) = serve_on_disk(here, "");
+        let stopped = server.ended();
+        let address = text(&stopped.event("listening")["address"]);
+        let told = stopped.event("committed")["round"].as_u64().expect("a round");
+        stopped.failed(8, &["disk/run/ledger", "space"]);
+        resize(here, 1 << 20);
+        let line = format!("server --listen {address} --resume disk/run --print-events --quiet");
+        let mut server = Process::start(here, &line);
+        let resumed = server.event("resumed");
+        assert_eq!(resumed["incarnation"], 0, "{resumed}");
+        assert!(resumed["round"].as_u64() > Some(told), "what was told is there: {resumed}");
+        workers.into_iter().for_each(|worker| drop(worker.ended().succeeded()));
+        assert_eq!(server.ended().succeeded().event("finished")["replicas_identical"], true);
+        let found = run(here, "audit disk/run --json").succeeded().json();
+        assert_eq!((&found["holds"], &found["rounds"]), (&true.into(), &200.into()), "{found}");
+    });
+}
+
+#[test]
+fn a_run_that_is_told_to_goes_on_without_room_and_is_kept_again_when_there_is_some() {
+    with_small_disk(1600, |here| {
+        let (mut server, workers) = serve_on_disk(here, "--on-full-disk go-on --save-every 100");
+        let line = server.says("rounds are not kept from here on");
+        assert!(line.contains("space"), "{line}");
+        server.rounds(60);
+        resize(here, 1 << 20);
+        server.event_where("durable_again", |event| event["round"] == 100);
+        workers.into_iter().for_each(|worker| drop(worker.ended().succeeded()));
+        assert_eq!(server.ended().succeeded().event("finished")["round"], 200);
+        // The gap is told, and what is there holds.
+        let found = run(here, "audit disk/run --json").succeeded().json();
+        assert_eq!((&found["holds"], &found["to_round"]), (&true.into(), &200.into()), "{found}");
+        assert_eq!(found["gaps"].as_array().map(Vec::len), Some(1), "{found}");
+        run(here, "eval disk/run --json").succeeded();
     });
 }

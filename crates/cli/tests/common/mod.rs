@@ -4,6 +4,10 @@
 
 #[cfg(target_os = "linux")]
 pub(crate) mod family;
+#[cfg(target_os = "linux")]
+pub(crate) mod hosts;
+pub(crate) mod proxy;
+pub(crate) mod random;
 
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};

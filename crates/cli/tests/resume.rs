@@ -1,0 +1,164 @@
+//! Servers that are killed or told to stop, and go on with the run.
+#![cfg(unix)]
+
+mod common;
+
+use std::fs;
+use std::path::Path;
+
+use common::{Ended, Process, directory, join, model, run, serve, text};
+
+/// A run that everyone votes in, whatever happens: so its model does not depend on when something happens.
+const RULES: &str =
+    "--workers 3 --quorum 3 --deadline never --batch 16 --seed 4 --rounds 240 --save-every 50";
+
+/// Starts the server of `run` again, at the address that its workers know.
+fn resume(here: &Path, address: &str, flags: &str) -> Process {
+    let line = format!("server --listen {address} --resume run --print-events --quiet {flags}");
+    Process::start(here, &line)
+}
+
+fn workers(here: &Path, address: &str) -> Vec<Process> {
+    (1..=3).map(|slot| join(here, address, &format!("--slot {slot}"))).collect()
+}
+
+fn ends_well(server: Process, workers: Vec<Process>) -> Ended {
+    workers.into_iter().for_each(|worker| drop(worker.ended().succeeded()));
+    let ended = server.ended().succeeded();
+    let finished = ended.event("finished");
+    assert_eq!((&finished["replicas_identical"], &finished["replicas"]), (&true.into(), &3.into()));
+    ended
+}
+
+/// The model of the run that nothing disturbs.
+fn undisturbed(here: &Path) -> Vec<u8> {
+    let (server, address) = serve(here, RULES);
+    let workers = workers(here, &address);
+    ends_well(server, workers);
+    let bits = model(&here.join("run"));
+    fs::rename(here.join("run"), here.join("undisturbed")).expect("a run of ours");
+    bits
+}
+
+fn audit(here: &Path) -> serde_json::Value {
+    let found = run(here, "audit run --json").succeeded().json();
+    assert_eq!((&found["holds"], &found["from_round"]), (&true.into(), &0.into()), "{found}");
+    found
+}
+
+#[test]
+fn a_killed_server_goes_on_at_the_same_round_with_the_same_bits() {
+    let (_guard, here) = directory();
+    let expected = undisturbed(&here);
+    let (mut server, address) = serve(&here, &format!("{RULES} --durable always"));
+    let workers = workers(&here, &address);
+    // Before the first snapshot but one, right after it, and in the midst of things.
+    for round in [7, 50, 113, 198] {
+        server.rounds(round);
+        server.kill();
+        let told = server.ended().event("committed")["round"].as_u64().expect("a round");
+        server = resume(&here, &address, "");
+        let resumed = server.event("resumed");
+        assert!(resumed["round"].as_u64() > Some(told), "a round that was told is there: {resumed}");
+        assert_eq!(resumed["incarnation"], 0, "{resumed}");
+        assert!(text(&resumed["reason"]).contains("nothing is lost"), "{resumed}");
+    }
+    let ended = ends_well(server, workers);
+    assert_eq!(ended.event("finished")["round"], 240);
+    assert_eq!(model(&here.join("run")), expected);
+    assert_eq!(audit(&here)["to_round"], 240);
+}
+
+#[test]
+fn a_server_that_may_have_lost_rounds_starts_a_new_incarnation_and_its_workers_follow() {
+    for (durable, goes_back) in [("interval", false), ("off", true)] {
+        let (_guard, here) = directory();
+        let (mut server, address) = serve(&here, &format!("{RULES} --durable {durable}"));
+        let workers = workers(&here, &address);
+        server.rounds(70);
+        server.kill();
+        let told = server.ended().event("committed")["round"].as_u64().expect("a round");
+        let mut server = resume(&here, &address, "");
+        let resumed = server.event("resumed");
+        assert_eq!(resumed["incarnation"], 1, "{resumed}");
+        // What a process has written outlives it; it is a crash of the machine that could take a second's rounds.
+        let round = resumed["round"].as_u64().expect("a round");
+        if goes_back {
+            assert!(round.is_multiple_of(50) && round < told, "the last snapshot: {resumed}");
+            let joined = server.event("joined");
+            assert!(text(&joined["reason"]).contains("takes the server's state"), "{joined}");
+        } else {
+            assert!(round > told, "{resumed}");
+        }
+        assert_eq!(ends_well(server, workers).event("finished")["round"], 240);
+    }
+}
+
+#[test]
+fn a_server_that_is_told_to_stop_goes_on_as_if_it_had_not() {
+    let (_guard, here) = directory();
+    let expected = undisturbed(&here);
+    let (mut server, address) = serve(&here, RULES);
+    let workers = workers(&here, &address);
+    for (signal, round) in [("TERM", 20), ("INT", 90)] {
+        server.rounds(round);
+        common::signal(signal, server.pid());
+        let rounds = server.ended().event("paused")["round"].clone();
+        server = resume(&here, &address, "");
+        let resumed = server.event("resumed");
+        assert_eq!((&resumed["round"], &resumed["incarnation"]), (&rounds, &0.into()));
+    }
+    ends_well(server, workers);
+    assert_eq!(model(&here.join("run")), expected);
+}
+
+/// A run that was killed under way.
+fn killed(here: &Path) {
+    let (mut server, address) = serve(here, &format!("{RULES} --durable always"));
+    let _workers = workers(here, &address);
+    server.rounds(20);
+    server.kill();
+}
+
+/// The log that the newest snapshot has.
+fn newest_log(here: &Path) -> std::path::PathBuf {
+    let logs = common::names(&here.join("run/ledger"));
+    let newest = logs.iter().rfind(|name| name.ends_with(".log")).expect("a log");
+    here.join("run/ledger").join(newest)
+}
+
+#[test]
+fn a_torn_tail_is_cut_off_and_a_damaged_middle_is_named_with_its_offset() {
+    let (_guard, here) = directory();
+    killed(&here);
+    let path = newest_log(&here);
+    let whole = fs::read(&path).expect("a log");
+
+    let mut damaged = whole.clone();
+    damaged[whole.len() / 2] ^= 1;
+    fs::write(&path, damaged).expect("our file");
+    let name = path.file_name().expect("a name").to_string_lossy().into_owned();
+    let refused =
+        run(&here, "server --listen 127.0.0.1:0 --resume run").failed(3, &[&name, "damaged at byte"]);
+    let line = refused.err.last().expect("a line");
+    let offset = line.split(|c: char| !c.is_ascii_digit()).filter_map(|digits| digits.parse::<usize>().ok());
+    assert!(offset.max() <= Some(whole.len() / 2), "the entry that begins before the damage: {line}");
+    run(&here, "audit run").failed(3, &[&name, "damaged"]);
+
+    fs::write(&path, &whole[..whole.len() - 5]).expect("our file");
+    let mut server = Process::start(&here, "server --listen 127.0.0.1:0 --resume run");
+    server.says("were not written whole");
+    server.says("goes on at round");
+}
+
+#[test]
+fn what_cannot_be_resumed_is_named() {
+    let (_guard, here) = directory();
+    run(&here, "server --resume nowhere").failed_at_once(3, &["nowhere"]);
+    killed(&here);
+    let other = "server --listen 127.0.0.1:0 --resume run --seed 5";
+    run(&here, other).failed_at_once(2, &["--resume", "config.toml"]);
+    let mut first = Process::start(&here, "server --listen 127.0.0.1:0 --resume run");
+    first.says("goes on at round");
+    run(&here, "server --listen 127.0.0.1:0 --resume run").failed_at_once(8, &["another server"]);
+}
