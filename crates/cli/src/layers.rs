@@ -22,8 +22,21 @@ pub(crate) fn parse() -> Result<Cli, Failure> {
     // Numbers may be negative so that a wrong one is answered by its own name and range.
     let negative = |command: clap::Command| with_variables(command).allow_negative_numbers(true);
     let mut command = negative(mut_commands(Cli::command(), &negative));
-    if let Some(path) = config_path(&arguments) {
-        command = with_file(command, &path)?;
+    match settings_file(&arguments) {
+        Some(SettingsFile::Named(path)) => {
+            let missing = |error| Failure::usage(format!("cannot read --config {path}: {error}"));
+            command = with_settings(command, &path, &std::fs::read_to_string(&path).map_err(missing)?)?;
+        }
+        Some(SettingsFile::OfRun(directory)) => {
+            let path = format!("{directory}/config.toml");
+            let missing = |error| {
+                let message =
+                    format!("--resume {directory}: no run is kept there: cannot read {path}: {error}");
+                Failure::new(Exit::Data, message)
+            };
+            command = with_settings(command, &path, &std::fs::read_to_string(&path).map_err(missing)?)?;
+        }
+        None => {}
     }
     // A usage error names what is wrong in its first line, and clap's exit code for it is 2: Exit::Usage.
     let matches = command.get_matches_from(arguments);
@@ -51,16 +64,25 @@ fn with_variables(command: clap::Command) -> clap::Command {
     })
 }
 
+/// The file that settings come from.
+#[derive(Debug, PartialEq)]
+enum SettingsFile {
+    /// `--config`.
+    Named(String),
+    /// That of a run's directory, which goes on with the settings that it began with.
+    OfRun(String),
+}
+
 /// The file has to be known before the flags are read, because it changes their defaults.
-fn config_path(arguments: &[OsString]) -> Option<String> {
+fn settings_file(arguments: &[OsString]) -> Option<SettingsFile> {
     let mut arguments = arguments.iter().filter_map(|argument| argument.to_str());
     let mut resumed = None;
     while let Some(argument) = arguments.next() {
         if argument == "--config" {
-            return arguments.next().map(str::to_owned);
+            return arguments.next().map(str::to_owned).map(SettingsFile::Named);
         }
         if let Some(path) = argument.strip_prefix("--config=") {
-            return Some(path.to_owned());
+            return Some(SettingsFile::Named(path.to_owned()));
         }
         if argument == "--resume" {
             resumed = arguments.next().map(str::to_owned);
@@ -69,15 +91,12 @@ fn config_path(arguments: &[OsString]) -> Option<String> {
         }
     }
     let variable = |name: &str| std::env::var(format!("{PREFIX}{name}")).ok();
-    // A run goes on with the settings that it began with.
-    let of_run = |path: String| format!("{path}/config.toml");
-    variable("CONFIG").or_else(|| resumed.or_else(|| variable("RESUME")).map(of_run))
+    let named = variable("CONFIG").map(SettingsFile::Named);
+    named.or_else(|| resumed.or_else(|| variable("RESUME")).map(SettingsFile::OfRun))
 }
 
-/// Makes the file's values the defaults of the flags of the same names.
-fn with_file(command: clap::Command, path: &str) -> Result<clap::Command, Failure> {
-    let text = std::fs::read_to_string(path)
-        .map_err(|error| Failure::new(Exit::Usage, format!("cannot read --config {path}: {error}")))?;
+/// Makes the values in the text of a file the defaults of the flags of the same names.
+fn with_settings(command: clap::Command, path: &str, text: &str) -> Result<clap::Command, Failure> {
     let table: toml::Table = text.parse().map_err(|error: toml::de::Error| {
         let at = error.span().map(|span| text[..span.start].matches('\n').count() + 1);
         let line = at.map_or_else(String::new, |line| format!(", line {line}"));
@@ -133,9 +152,11 @@ mod tests {
     #[test]
     fn the_file_is_found_in_both_spellings() {
         let arguments = |words: &[&str]| words.iter().map(OsString::from).collect::<Vec<_>>();
-        assert_eq!(config_path(&arguments(&["signvote", "train", "--config", "a"])).as_deref(), Some("a"));
-        assert_eq!(config_path(&arguments(&["signvote", "train", "--config=b"])).as_deref(), Some("b"));
-        let resumed = config_path(&arguments(&["signvote", "server", "--resume", "c"]));
-        assert_eq!(resumed.as_deref(), Some("c/config.toml"));
+        let file = |words: &[&str]| settings_file(&arguments(words));
+        assert_eq!(file(&["signvote", "train", "--config", "a"]), Some(SettingsFile::Named("a".into())));
+        assert_eq!(file(&["signvote", "train", "--config=b"]), Some(SettingsFile::Named("b".into())));
+        assert_eq!(file(&["signvote", "server", "--resume", "c"]), Some(SettingsFile::OfRun("c".into())));
+        let both = ["signvote", "server", "--resume=c", "--config=d"];
+        assert_eq!(file(&both), Some(SettingsFile::Named("d".into())));
     }
 }

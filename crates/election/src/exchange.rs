@@ -11,6 +11,9 @@ pub enum ExchangeError {
     /// The protocol was broken, or the server refused this worker.
     #[error(transparent)]
     Protocol(#[from] Error),
+    /// One side does not take the other for who it should be.
+    #[error("{0}")]
+    Untrusted(String),
     /// The other side cannot be reached, or is gone.
     #[error("{0}")]
     Lost(String),

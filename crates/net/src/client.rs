@@ -34,8 +34,6 @@ const ANSWER: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(30)];
 const DRAIN: Duration = Duration::from_secs(5);
 
 const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
-/// Said where the network thread can say nothing itself.
-const ENDED: &str = "the network thread has ended";
 
 /// Where the server is, and how long to look for it.
 #[derive(Clone, Debug)]
@@ -105,14 +103,26 @@ impl Client {
 /// Why a connection is of no more use.
 #[derive(Debug)]
 struct Loss {
-    reason: String,
+    error: ExchangeError,
     /// Whether another connection would end the same way.
     for_good: bool,
 }
 
-impl From<&str> for Loss {
-    fn from(reason: &str) -> Self {
-        Self { reason: reason.to_owned(), for_good: false }
+impl Loss {
+    fn passing(reason: impl Into<String>) -> Self {
+        Self { error: ExchangeError::Lost(reason.into()), for_good: false }
+    }
+
+    fn for_good(reason: impl Into<String>) -> Self {
+        Self { for_good: true, ..Self::passing(reason) }
+    }
+
+    fn untrusted(address: &str, error: &Error) -> Self {
+        Self { error: ExchangeError::Untrusted(format!("{address}: {error}")), for_good: true }
+    }
+
+    fn ended() -> Self {
+        Self::passing("the network thread has ended")
     }
 }
 
@@ -130,14 +140,14 @@ impl Wire {
         let (outbound, frames) = mpsc::unbounded_channel();
         let (to_caller, inbound) = mpsc::channel(INBOUND_FRAMES);
         let (connected, outcome) = std_mpsc::channel();
-        let cannot = |error| Loss { reason: Error::Runtime(error).to_string(), for_good: true };
+        let cannot = |error| Loss::for_good(Error::Runtime(error).to_string());
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(cannot)?;
         let to = connect.clone();
         let thread = std::thread::Builder::new()
             .name("signvote-client".into())
             .spawn(move || runtime.block_on(carry(to, patience, connected, frames, to_caller)))
             .map_err(cannot)?;
-        outcome.recv().unwrap_or_else(|_| Err(ENDED.into()))?;
+        outcome.recv().unwrap_or_else(|_| Err(Loss::ended()))?;
         Ok(Self { outbound: Some(outbound), inbound, thread: Some(thread) })
     }
 }
@@ -170,7 +180,7 @@ struct Link {
 
 impl Link {
     fn dial(connect: &Connect, voter: Voter) -> Result<Self, ExchangeError> {
-        let wire = Wire::dial(connect, connect.patience).map_err(|loss| ExchangeError::Lost(loss.reason))?;
+        let wire = Wire::dial(connect, connect.patience).map_err(|loss| loss.error)?;
         let away_since = Some(Instant::now());
         Ok(Self {
             voter,
@@ -194,14 +204,14 @@ impl Link {
     /// Waits for the next frame, or for another connection.
     fn wait(&mut self) -> Result<(), ExchangeError> {
         let frame = self.wire.as_mut().and_then(|wire| wire.inbound.blocking_recv());
-        self.receive(frame.unwrap_or_else(|| Err(ENDED.into())))
+        self.receive(frame.unwrap_or_else(|| Err(Loss::ended())))
     }
 
     fn receive(&mut self, frame: Result<Vec<u8>, Loss>) -> Result<(), ExchangeError> {
         let frame = match frame {
             Ok(frame) => frame,
-            Err(Loss { reason, for_good: false }) => return self.come_back(ExchangeError::Lost(reason)),
-            Err(Loss { reason, .. }) => return Err(self.lost(&reason)),
+            Err(Loss { error, for_good: false }) => return self.come_back(error),
+            Err(Loss { error, .. }) => return Err(self.lost(error)),
         };
         match self.voter.handle(&frame) {
             Ok(()) => {}
@@ -225,10 +235,7 @@ impl Link {
         let since = *self.away_since.get_or_insert_with(Instant::now);
         let left = patience.saturating_sub(since.elapsed());
         if left.is_zero() {
-            return Err(match why {
-                ExchangeError::Lost(reason) => self.lost(&reason),
-                refused => refused,
-            });
+            return Err(self.lost(why));
         }
         let (address, round, reason) = (&self.connect.address, self.voter.round().0, why.to_string());
         if reason == self.told {
@@ -240,13 +247,15 @@ impl Link {
         self.wire = None;
         std::thread::sleep(spread(pause(self.attempts)).min(left));
         self.attempts = self.attempts.saturating_add(1);
-        self.wire = Some(Wire::dial(&self.connect, left).map_err(|loss| self.lost(&loss.reason))?);
+        self.wire = Some(Wire::dial(&self.connect, left).map_err(|loss| self.lost(loss.error))?);
         self.voter.reconnect();
         self.transmit();
         Ok(())
     }
 
-    fn lost(&self, reason: &str) -> ExchangeError {
+    /// The error that the caller sees: where the server was, and how far this worker had come.
+    fn lost(&self, error: ExchangeError) -> ExchangeError {
+        let ExchangeError::Lost(reason) = error else { return error };
         let address = &self.connect.address;
         ExchangeError::Lost(match self.voter.terms() {
             None => format!("{address} did not let this worker in: {reason}"),
@@ -340,14 +349,17 @@ impl Exchange for Client {
 /// If nobody answers, or what answers is no server of this kind.
 pub fn ask_status(connect: &Connect) -> Result<String, ExchangeError> {
     use signvote_election::wire::{ToWorker, ask};
-    let lost = |loss: Loss| ExchangeError::Lost(loss.reason);
-    let mut wire = Wire::dial(connect, connect.patience).map_err(lost)?;
+    let mut wire = Wire::dial(connect, connect.patience).map_err(|loss| loss.error)?;
     if let Some(outbound) = &wire.outbound {
         let _ = outbound.send(ask());
     }
-    let silent =
-        |loss: Loss| ExchangeError::Lost(format!("{} did not answer: {}", connect.address, loss.reason));
-    let frame = wire.inbound.blocking_recv().unwrap_or_else(|| Err(ENDED.into())).map_err(silent)?;
+    let silent = |loss: Loss| match loss.error {
+        ExchangeError::Lost(reason) => {
+            ExchangeError::Lost(format!("{} did not answer: {reason}", connect.address))
+        }
+        error => error,
+    };
+    let frame = wire.inbound.blocking_recv().unwrap_or_else(|| Err(Loss::ended())).map_err(silent)?;
     match ToWorker::decode(&frame)? {
         ToWorker::Status { json } => Ok(json),
         ToWorker::Refused { later, reason } => Err(ElectionError::Refused { later, reason }.into()),
@@ -380,7 +392,7 @@ async fn carry(
     let Some(tls) = &to.tls else {
         if connected.send(Ok(())).is_ok() {
             let (read, write) = stream.into_split();
-            exchange(read, write, &mut frames, inbound, answer).await;
+            exchange(read, write, &mut frames, inbound, to.address, answer).await;
         }
         return;
     };
@@ -388,14 +400,14 @@ async fn carry(
     let outcome = match secured {
         Ok(Ok(stream)) => Ok(stream),
         // Lost on the way is another matter than not trusted.
-        Ok(Err(Error::Lost(error))) => Err(Loss { reason: error.to_string(), for_good: false }),
-        Ok(Err(error)) => Err(Loss { reason: format!("{}: {error}", to.address), for_good: true }),
-        Err(_) => Err("the handshake was not through in time".into()),
+        Ok(Err(Error::Lost(error))) => Err(Loss::passing(format!("the TLS handshake broke off: {error}"))),
+        Ok(Err(error)) => Err(Loss::untrusted(&to.address, &error)),
+        Err(_) => Err(Loss::passing("the TLS handshake was not through in time")),
     };
     match outcome {
         Ok(stream) if connected.send(Ok(())).is_ok() => {
             let (read, write) = tokio::io::split(stream);
-            exchange(read, write, &mut frames, inbound, answer).await;
+            exchange(read, write, &mut frames, inbound, to.address, answer).await;
         }
         Ok(_) => {}
         Err(loss @ Loss { for_good: true, .. }) => {
@@ -415,6 +427,7 @@ async fn exchange(
     write: impl AsyncWrite + Unpin,
     frames: &mut mpsc::UnboundedReceiver<Bytes>,
     inbound: mpsc::Sender<Result<Vec<u8>, Loss>>,
+    address: String,
     answer: Duration,
 ) {
     let caller_gone = inbound.clone();
@@ -423,18 +436,17 @@ async fn exchange(
         let first = tokio::time::timeout(answer, read_frame(&mut stream, || MAX_FRAME_BYTES)).await;
         let mut first = Some(match first {
             Ok(Err(ReadError::TooLong { .. })) => {
-                Err(Loss { reason: "what answers there speaks another protocol".to_owned(), for_good: true })
+                Err(Loss::for_good("what answers there speaks another protocol"))
             }
-            Ok(frame) => frame.map_err(loss_of),
-            Err(_) => Err(Loss {
-                reason: format!("what listens there has said nothing for {answer:?}"),
-                for_good: false,
-            }),
+            Ok(frame) => frame.map_err(|error| loss_of(&address, error)),
+            Err(_) => Err(Loss::passing(format!("what listens there has said nothing for {answer:?}"))),
         });
         loop {
             let frame = match first.take() {
                 Some(frame) => frame,
-                None => read_frame(&mut stream, || MAX_FRAME_BYTES).await.map_err(loss_of),
+                None => read_frame(&mut stream, || MAX_FRAME_BYTES)
+                    .await
+                    .map_err(|error| loss_of(&address, error)),
             };
             let ended = frame.is_err();
             if inbound.send(frame).await.is_err() || ended {
@@ -469,14 +481,14 @@ async fn exchange(
     }
 }
 
-fn loss_of(error: ReadError) -> Loss {
+fn loss_of(address: &str, error: ReadError) -> Loss {
     match error {
         ReadError::Io(error) => match tls::explain(error) {
-            Error::Lost(error) => Loss { reason: ReadError::Io(error).to_string(), for_good: false },
+            Error::Lost(error) => Loss::passing(ReadError::Io(error).to_string()),
             // Its certificate does not count: that does not change by itself.
-            error => Loss { reason: error.to_string(), for_good: true },
+            error => Loss::untrusted(address, &error),
         },
-        error => Loss { reason: error.to_string(), for_good: false },
+        error => Loss::passing(error.to_string()),
     }
 }
 
@@ -490,7 +502,7 @@ async fn dial(to: &Connect, patience: Duration) -> Result<TcpStream, Loss> {
             Ok(addresses) => addresses.collect(),
             Err(error) => {
                 let reason = format!("cannot find the server's address {:?}: {error}", to.address);
-                return Err(Loss { reason, for_good: true });
+                return Err(Loss::for_good(reason));
             }
         };
         let attempt = TcpStream::connect(&addresses[..]);
@@ -507,7 +519,7 @@ async fn dial(to: &Connect, patience: Duration) -> Result<TcpStream, Loss> {
                 "no server answers at {}: {error} (tried for {patience:?}; is `signvote server` running there?)",
                 to.address
             );
-            return Err(Loss { reason, for_good: true });
+            return Err(Loss::for_good(reason));
         }
         tokio::time::sleep(pause).await;
     }

@@ -152,7 +152,8 @@ fn resume(flags: &ServerFlags, path: &Path, options: Options) -> Result<Prepared
     let position = saved.position;
     let election = Server::resume(Duration::ZERO, config, saved).map_err(|error| match error {
         signvote_election::Error::Incompatible { .. } => Failure::usage(format!(
-            "{}: the settings are not those that the run began with; pass none that are in its config.toml, but              for --listen and those under \"Serving\"",
+            "--resume {}: the settings are not those that the run began with; pass none that are in its config.toml but \
+             --listen and those under \"Serving\"",
             path.display()
         )),
         error => error.into(),

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::process::Command;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use super::{Process, signvote};
 
@@ -14,8 +15,10 @@ pub(crate) struct Hosts {
 impl Hosts {
     /// So many hosts; `None` if this user, or this system, cannot make them.
     pub(crate) fn new(count: usize) -> Option<Self> {
+        static NETWORKS: AtomicUsize = AtomicUsize::new(0);
+        let prefix = format!("signvote-{}-{}", std::process::id(), NETWORKS.fetch_add(1, Relaxed));
         // Ends what was begun, should a step fail.
-        let hosts = Self { prefix: format!("signvote-{}", std::process::id()), count };
+        let hosts = Self { prefix, count };
         let switch = hosts.switch();
         ip(&["netns", "add", &switch])?;
         ip(&["-n", &switch, "link", "add", "bridge", "type", "bridge"])?;

@@ -55,10 +55,11 @@ impl Connector {
     /// refuses this worker is learnt when something is read: see [`explain`](super::explain).
     ///
     /// # Errors
-    /// If the other end speaks something else, is not the run's server, or goes away.
+    /// If the other end speaks something else, is not the run's server, or goes away. One that hangs up may have died,
+    /// and is only [`Error::Lost`].
     pub async fn connect<S: AsyncRead + AsyncWrite + Unpin>(&self, stream: S) -> Result<TlsStream<S>, Error> {
         let connector = TlsConnector::from(Arc::clone(&self.config));
-        let stream = connector.connect(self.server.clone(), stream).await.map_err(fault::in_handshake)?;
+        let stream = connector.connect(self.server.clone(), stream).await.map_err(fault::explain)?;
         if stream.get_ref().1.alpn_protocol() != Some(PROTOCOL) {
             return Err(Error::Untrusted(Fault::OtherProtocol));
         }
