@@ -174,6 +174,12 @@ impl Process {
         found.unwrap_or_else(|| self.despair(&format!("no event {name}")))
     }
 
+    /// How many events of this name have been waited for or passed by for which `fits` holds.
+    pub(crate) fn seen(&self, name: &str, fits: impl Fn(&Value) -> bool) -> usize {
+        let events = self.out.seen.iter().filter_map(|line| serde_json::from_str(line).ok());
+        events.filter(|event: &Value| event["event"] == name && fits(event)).count()
+    }
+
     /// Waits until so many rounds are committed.
     pub(crate) fn rounds(&mut self, count: u64) {
         self.event_where("committed", |event| event["round"].as_u64() >= Some(count - 1));
