@@ -2,8 +2,10 @@
 
 #![no_main]
 
+mod bytes;
 mod oracle;
 
+use bytes::take_byte;
 use libfuzzer_sys::fuzz_target;
 use oracle::*;
 use signvote_kernels::testing::{lion_pack_with, momentum_pack_with, pack_half_with, pack_with};

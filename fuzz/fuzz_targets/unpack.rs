@@ -2,8 +2,10 @@
 
 #![no_main]
 
+mod bytes;
 mod oracle;
 
+use bytes::{take_byte, take_words};
 use libfuzzer_sys::fuzz_target;
 use oracle::*;
 use signvote_kernels::testing::{pack_with, unpack_with};

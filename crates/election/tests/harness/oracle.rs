@@ -228,7 +228,9 @@ impl Oracle {
     fn open_round(&mut self, now: Duration, server: &Server) {
         self.ballots.clear();
         let status = server.status(now).workers;
-        let awaited = |slot: &&Slot| status[slot.index()].state != WorkerState::NotAwaited;
+        let awaited = |slot: &&Slot| {
+            !matches!(status[slot.index()].state, WorkerState::NotAwaited | WorkerState::Behind)
+        };
         self.expected = self.present.iter().filter(awaited).copied().collect();
         self.opened = now;
         self.running = (self.history.len() as u64) <= self.config.terms.rounds;
