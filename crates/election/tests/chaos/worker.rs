@@ -4,7 +4,7 @@ use bytes::Bytes;
 use rand::RngExt;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
-use signvote_election::{Carried, Error, Greeting, Settings, Slot, Voter};
+use signvote_election::{Carried, Error, Greeting, Position, Settings, Slot, Voter};
 
 use super::harness::{by_hand, by_hand::kind, layout, parameters, rng};
 use super::plan::{Member, Plan};
@@ -87,10 +87,10 @@ impl Worker {
         parameters(plan.dimension, if self.member.same_x0 { 7 } else { 8 })
     }
 
-    /// Casts a chunk of its ballot: a function of place and round.
+    /// Casts a chunk of its ballot: a function of its place and of what it has seen committed, as a gradient is.
     pub(crate) fn cast(&mut self, plan: &Plan, chunk: usize) -> Result<(), Error> {
-        let (round, slot) = (self.voter.round().0, self.voter.place().unwrap().number());
-        let (signs, abstain) = ballot(plan, slot, round, chunk);
+        let (position, slot) = (self.voter.position(), self.voter.place().unwrap().number());
+        let (signs, abstain) = ballot(plan, slot, position, chunk);
         self.voter.submit_signs(chunk, &[signs], &[abstain])
     }
 
@@ -140,10 +140,12 @@ pub(crate) fn order(plan: &Plan, rng: &mut ChaCha8Rng) -> Vec<usize> {
     chunks
 }
 
-/// What the place votes on a chunk in a round: canonical words.
-pub(crate) fn ballot(plan: &Plan, slot: u16, round: u64, chunk: usize) -> (u64, u64) {
+/// What the place votes on a chunk at a position: canonical words.
+fn ballot(plan: &Plan, slot: u16, position: Position, chunk: usize) -> (u64, u64) {
+    let (round, chain) = (position.round.0, position.chain.0);
+    let history = u64::from_le_bytes(std::array::from_fn(|byte| chain[byte]));
     let mix = |salt: u64| {
-        let mut z = (u64::from(slot) << 48 ^ round << 24 ^ (chunk as u64) << 8 ^ salt)
+        let mut z = (u64::from(slot) << 48 ^ round << 24 ^ (chunk as u64) << 8 ^ salt ^ history)
             .wrapping_mul(0x9E37_79B9_7F4A_7C15);
         z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
         z ^ (z >> 27)
@@ -159,9 +161,9 @@ pub(crate) fn ballot(plan: &Plan, slot: u16, round: u64, chunk: usize) -> (u64, 
 }
 
 /// The frame of such a ballot, as an honest worker sends it.
-pub(crate) fn ballot_frame(plan: &Plan, slot: u16, round: u64, chunk: usize) -> Bytes {
-    let (signs, abstain) = ballot(plan, slot, round, chunk);
-    by_hand::planes(kind::BALLOT, round, chunk as u32, &[signs], &[abstain]).into()
+pub(crate) fn ballot_frame(plan: &Plan, slot: u16, position: Position, chunk: usize) -> Bytes {
+    let (signs, abstain) = ballot(plan, slot, position, chunk);
+    by_hand::planes(kind::BALLOT, position.round.0, chunk as u32, &[signs], &[abstain]).into()
 }
 
 /// A generator of the world's own.

@@ -455,7 +455,7 @@ impl World {
         for (slot, frame) in &record.ballots {
             let chunk = by_hand::Piece::read(frame).unwrap().chunk;
             if !liars.contains(&slot.number()) {
-                let cast = worker::ballot_frame(&self.plan, slot.number(), round, chunk);
+                let cast = worker::ballot_frame(&self.plan, slot.number(), record.before, chunk);
                 assert_eq!(*frame, cast, "a ballot of worker {slot} in round {round} that it did not cast");
             }
         }
