@@ -5,6 +5,7 @@ mod common;
 
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
 
 use common::{Ended, Process, directory, join, model, run, serve, text};
 
@@ -110,6 +111,47 @@ fn a_server_that_is_told_to_stop_goes_on_as_if_it_had_not() {
     }
     ends_well(server, workers);
     assert_eq!(model(&here.join("run")), expected);
+}
+
+#[test]
+fn a_server_that_is_killed_while_its_run_begins_is_started_again() {
+    for milliseconds in [0, 15, 40, 80, 150, 300] {
+        let (_guard, here) = directory();
+        // Two workers and a server that are all told of one another before any of them is there.
+        let (mut server, address) = serve(&here, "--workers 2 --rounds 10 --batch 4 --durable always");
+        let workers = [join(&here, &address, ""), join(&here, &address, "")];
+        std::thread::sleep(Duration::from_millis(milliseconds));
+        server.kill();
+        drop(server.ended());
+        let server = resume(&here, &address, "--return-grace 5");
+        workers.into_iter().for_each(|worker| drop(worker.ended().succeeded()));
+        // Killed with the last words said and not yet confirmed it waits in vain for a while.
+        assert_eq!(server.ended().succeeded().event("finished")["round"], 10, "{milliseconds} ms");
+    }
+}
+
+#[test]
+fn a_run_that_is_over_ends_at_once_when_it_is_resumed() {
+    let (_guard, here) = directory();
+    let (server, address) = serve(&here, "--workers 1 --rounds 5 --batch 4");
+    join(&here, &address, "").ended().succeeded();
+    server.ended().succeeded();
+    let again = resume(&here, &address, "--return-grace 1000").ended().succeeded();
+    assert_eq!(again.event("finished")["round"], 5);
+}
+
+#[test]
+fn a_run_whose_first_snapshot_was_all_there_was_begins_anew() {
+    let (_guard, here) = directory();
+    let (server, address) = serve(&here, "--workers 1 --rounds 10 --batch 4");
+    drop(server);
+    fs::create_dir(here.join("run/ledger")).expect("ours");
+    fs::write(here.join("run/ledger/000000000000.safetensors"), b"half").expect("ours");
+    let mut server = resume(&here, &address, "");
+    server.event("listening");
+    join(&here, &address, "").ended().succeeded();
+    server.ended().succeeded();
+    audit(&here);
 }
 
 /// A run that was killed under way.

@@ -72,7 +72,8 @@ impl Ledger {
         let directory = Directory::of_run(run_dir);
         directory.make()?;
         let lock = directory.lock()?;
-        if !directory.pairs()?.is_empty() {
+        // A snapshot without a log is what a server left that was killed right here.
+        if directory.pairs()?.iter().any(|pair| pair.segment_bytes.is_some()) {
             return Err(Error::Occupied { path: directory.path().to_owned() });
         }
         directory.remove_partial()?;

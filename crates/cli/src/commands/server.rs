@@ -127,28 +127,47 @@ fn prepare(flags: &ServerFlags) -> Result<Prepared, Failure> {
         keep_all: serving.record_ballots,
         ..Options::default()
     };
-    match &flags.resume {
-        Some(path) => resume(flags, path, options),
-        None => {
-            let config = config(flags, new_run_id())?;
-            let (terms, quorum) = (config.terms.clone(), config.quorum);
-            let election = Server::new(config)?;
-            // A run of `train` ends with it, and the state of a mean's optimiser is nowhere but in memory.
-            let store = if flags.lifeline || mean {
-                Store::Model
-            } else {
-                Store::Awaited { options, members: Vec::new() }
-            };
-            Ok(Prepared { election, terms, quorum, store, resumed: None, notices: Vec::new() })
+    // A run of `train` ends with it, and the state of a mean's optimiser is nowhere but in memory.
+    let keep = !flags.lifeline && !mean;
+    let Some(path) = &flags.resume else { return begin(flags, options, keep, Vec::new()) };
+    match Recovered::open(path) {
+        // Its server was stopped before the first round: nothing is lost if it begins anew.
+        Err(signvote_ledger::Error::Missing { .. })
+            if keep && !RunDirectory::made_by_another(path).model().exists() =>
+        {
+            let notice = format!("no round of {} had begun: the run begins now", path.display());
+            begin(flags, options, keep, vec![notice])
         }
+        recovered => resume(flags, path, recovered?, options),
     }
 }
 
-fn resume(flags: &ServerFlags, path: &Path, options: Options) -> Result<Prepared, Failure> {
-    let recovered = Recovered::open(path)?;
-    let config = config(flags, recovered.charter()?.terms.run)?;
+fn begin(
+    flags: &ServerFlags,
+    options: Options,
+    keep: bool,
+    notices: Vec<String>,
+) -> Result<Prepared, Failure> {
+    let config = config(flags, new_run_id())?;
+    let (terms, quorum) = (config.terms.clone(), config.quorum);
+    let election = Server::new(config)?;
+    let store = if keep { Store::Awaited { options, members: Vec::new() } } else { Store::Model };
+    Ok(Prepared { election, terms, quorum, store, resumed: None, notices })
+}
+
+fn resume(
+    flags: &ServerFlags,
+    path: &Path,
+    recovered: Recovered,
+    options: Options,
+) -> Result<Prepared, Failure> {
+    let mut config = config(flags, recovered.charter()?.terms.run)?;
     let (terms, quorum) = (config.terms.clone(), config.quorum);
     let saved = recovered.saved(config.ring_bytes)?;
+    if recovered.clean && saved.position.round.0 >= terms.rounds {
+        // Whoever could be told that the run is over has been.
+        config.return_grace = Duration::ZERO;
+    }
     let position = saved.position;
     let election = Server::resume(Duration::ZERO, config, saved).map_err(|error| match error {
         signvote_election::Error::Incompatible { .. } => Failure::usage(format!(

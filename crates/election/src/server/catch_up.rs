@@ -20,15 +20,20 @@ impl Server {
             let reason = format!("it took the server's state at round {}", self.at.round);
             return (Some(self.with_snapshot()), reason);
         };
+        let (replay, reason) = self.replays(position);
+        let way =
+            if replay { CatchUp { snapshot: None, next: position.round } } else { self.with_snapshot() };
+        (Some(way), reason)
+    }
+
+    /// Whether the verdicts since `position` are enough for a worker, and why.
+    pub(super) fn replays(&self, position: Position) -> (bool, String) {
         let held = if position.round == self.at.round {
             Some(self.at.chain)
         } else {
             self.ring.round(position.round).map(|entry| entry.before.chain)
         };
-        let (replay, reason) = decision::replay(Return { position, server: self.at, held });
-        let way =
-            if replay { CatchUp { snapshot: None, next: position.round } } else { self.with_snapshot() };
-        (Some(way), reason)
+        decision::replay(Return { position, server: self.at, held })
     }
 
     fn with_snapshot(&mut self) -> CatchUp {
@@ -81,11 +86,7 @@ impl Server {
                 peer.congested = false;
                 peer.state = PeerState::Active { slot, behind: None };
                 frames.into_iter().for_each(|frame| self.send(id, frame));
-                if matches!(self.phase, Phase::Finishing(_)) {
-                    self.send(id, to_worker::finish(&self.finish_reason.clone()));
-                } else {
-                    self.arrive(now, id, slot);
-                }
+                self.arrive(now, id, slot);
                 return;
             } else if let Some(entry) = self.ring.round(way.next) {
                 frames.extend(entry.frames.iter().cloned());

@@ -190,7 +190,10 @@ impl Server {
         if let Some(run) = hello.run.filter(|&run| run != self.config.terms.run) {
             return never(format!("this is run {}, the worker wants run {run}", self.config.terms.run));
         }
-        if matches!(self.phase, Phase::Finishing(_) | Phase::Done) {
+        // Whoever has seen a part of this very history is still told the rest, and the end.
+        let ending = matches!(self.phase, Phase::Finishing(_));
+        let seen = |position| self.replays(position).0;
+        if self.phase == Phase::Done || ending && !hello.position.is_some_and(seen) {
             return never(format!("the run is over: {}", self.finish_reason));
         }
         let dimension = hello.dimension;
@@ -210,7 +213,8 @@ impl Server {
             .iter()
             .enumerate()
             .map(|(index, member)| Place {
-                taken: false,
+                // Who has confirmed the end has gone.
+                taken: ending && member.final_digest.is_some(),
                 owner: member.identity.as_ref().map(|identity| identity.name.as_str()),
                 voted: self.open.chunks.iter().any(|chunk| chunk.voted.contains(Slot::from_index(index))),
             })
@@ -400,7 +404,12 @@ impl Server {
                     self.broadcast(&to_worker::wait(&format!("{there} of {all} workers are there")));
                 }
             }
-            Phase::Finishing(_) | Phase::Done => {}
+            Phase::Finishing(_) => {
+                self.untold.remove(slot);
+                self.members[slot.index()].at_the_end = true;
+                self.send(peer, to_worker::finish(&self.finish_reason.clone()));
+            }
+            Phase::Done => {}
         }
     }
 
@@ -463,8 +472,7 @@ impl Server {
                         self.open.expected.remove(slot);
                         self.close_chunks(now);
                     }
-                    Phase::Finishing(_) if self.present() == 0 => self.done(),
-                    _ => {}
+                    _ => self.end_if_all_are_told(),
                 }
             }
             PeerState::Offering { .. } => {

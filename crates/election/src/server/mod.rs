@@ -29,7 +29,7 @@ use crate::decision::{DeadlineRule, SecondConnection};
 use crate::wire::{self, Later, ToServer, to_worker};
 use crate::{
     AggregateKind, Charter, Chunking, Digest, DigestTree, Error, Event, Identity, Layout, Optimizer, PeerId,
-    Position, Record, Round, Schedule, Settings, Slot, Terms, TiePolicy, WorkerRecord,
+    Position, Record, Round, Schedule, Settings, Slot, SlotSet, Terms, TiePolicy, WorkerRecord,
 };
 use ballots::Ballots;
 use members::{Member, Peer, PeerState};
@@ -180,6 +180,8 @@ pub struct Server {
     /// Digests of x after recent rounds, newest last: workers may be a little behind.
     digests: VecDeque<(Round, Digest)>,
     finish_reason: String,
+    /// Who voted in the last round of a run that was over when it was resumed, and may not know that.
+    untold: SlotSet,
     outputs: VecDeque<Output>,
 }
 
@@ -226,6 +228,7 @@ impl Server {
             last_reason: String::new(),
             digests: VecDeque::new(),
             finish_reason: String::new(),
+            untold: SlotSet::default(),
             outputs: VecDeque::new(),
             config,
         };
@@ -383,7 +386,9 @@ impl Server {
                 self.pausing = Some((now.saturating_add(patience), reason.to_owned()));
             }
             Phase::Gathering | Phase::Running => self.go(reason),
-            Phase::Finishing(_) | Phase::Done => {}
+            // The run is over as it is: only last words are waited for.
+            Phase::Finishing(_) => self.done(),
+            Phase::Done => {}
         }
     }
 
@@ -564,7 +569,12 @@ impl Server {
         for peer in strangers {
             self.put_out(now, peer, Later::Never, &format!("the run is over: {reason}"));
         }
-        if self.present() == 0 {
+        self.end_if_all_are_told();
+    }
+
+    /// Ends the run that is over once nobody is left who has to be told so.
+    fn end_if_all_are_told(&mut self) {
+        if matches!(self.phase, Phase::Finishing(_)) && self.present() == 0 && self.untold.is_empty() {
             self.done();
         }
     }

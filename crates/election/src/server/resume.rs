@@ -27,7 +27,8 @@ impl Server {
     /// A server that goes on with a run: its first round is open, and waits a while for those who voted in
     /// the last one.
     ///
-    /// If rounds may have been lost, `saved.position` has to carry the next incarnation.
+    /// If rounds may have been lost, `saved.position` has to carry the next incarnation. A run that was over is only finished:
+    /// those who voted in its last round have the return grace to come and be told.
     ///
     /// # Errors
     /// If the configuration contradicts itself or what was saved, or the run averages: the state of a mean's optimiser is
@@ -67,7 +68,15 @@ impl Server {
             server.ring.push(Entry { before, frames });
         }
         if position.round.0 >= server.config.terms.rounds {
+            // Those who voted in the last round may not know that it was that.
+            if !server.config.return_grace.is_zero() {
+                server.untold = server.open.expected.clone();
+            }
+            let until = now.saturating_add(server.config.return_grace);
             server.finish(now, "all rounds are done");
+            if !server.untold.is_empty() {
+                server.phase = Phase::Finishing(until);
+            }
         }
         Ok(server)
     }
