@@ -54,7 +54,6 @@ fn comes_to_its_end(here: &Path, server: Process, workers: Vec<Process>, rounds:
     assert_eq!((&found["digest"], &found["gaps"]), (&finished["digest"], &serde_json::json!([])), "{found}");
 }
 
-#[expect(clippy::print_stdout, reason = "the figure is what it is for")]
 #[test]
 fn a_training_survives_kills_at_random_instants() {
     let kills: u64 = std::env::var("SIGNVOTE_KILLS").ok().and_then(|text| text.parse().ok()).unwrap_or(8);
@@ -97,7 +96,6 @@ fn a_training_survives_kills_at_random_instants() {
     assert!(disturbed >= undisturbed - 1.0, "{disturbed}% after {kills} kills, {undisturbed}% without");
 }
 
-#[expect(clippy::print_stdout, reason = "how bad it was")]
 #[test]
 fn a_training_survives_a_network_that_delays_and_breaks() {
     const ROUNDS: u64 = 150;

@@ -56,7 +56,6 @@ fn median(mut values: Vec<f64>) -> f64 {
     values[values.len() / 2]
 }
 
-#[expect(clippy::print_stdout, reason = "the figure is what it is for")]
 #[ignore = "a figure: see the top of the file"]
 #[test]
 fn a_stopped_worker_of_seven_leaves_the_others_as_fast_as_six_are() {
@@ -64,7 +63,8 @@ fn a_stopped_worker_of_seven_leaves_the_others_as_fast_as_six_are() {
     for _ in 0..5 {
         six.push(of_six());
         let (speed, cost) = of_seven_with_one_stopped();
-        (seven.push(speed), costs.push(cost));
+        seven.push(speed);
+        costs.push(cost);
     }
     println!(
         "six workers: {six:.1?} rounds/s; seven, one stopped: {seven:.1?}; the stop itself: {costs:.2?} s"
