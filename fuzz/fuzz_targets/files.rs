@@ -7,7 +7,9 @@ mod bytes;
 
 use bytes::{take_byte, take_words};
 use libfuzzer_sys::fuzz_target;
-use signvote_election::{ChainHash, DigestTree, Incarnation, Layout, Position, Round, RunId, Settings, Slot, TensorSpec};
+use signvote_election::{
+    ChainHash, DigestTree, Incarnation, Layout, Position, Round, RunId, Settings, Slot, TensorSpec,
+};
 use signvote_ledger::{Base, Kind, Ledger, Options, Recovered, audit};
 use signvote_observe::{Standing, load_checkpoint, load_model, save_checkpoint, save_model};
 use std::fs;
@@ -32,13 +34,15 @@ fn sound() -> &'static Sound {
     SOUND.get_or_init(|| {
         let guard = tempfile::tempdir().expect("a directory");
         let here = guard.path().to_owned();
-        let layout = Layout::new(vec![TensorSpec { name: "w".into(), shape: vec![DIMENSION] }]).expect("a layout");
+        let layout =
+            Layout::new(vec![TensorSpec { name: "w".into(), shape: vec![DIMENSION] }]).expect("a layout");
         let x = vec![0.25; DIMENSION];
         let position = Position { round: Round(0), incarnation: Incarnation(0), chain: ChainHash([7; 32]) };
         let base = Base { position, digest: DigestTree::new(&x).root() };
         let write = |path: &Path| save_model(path, &layout, &x, Round(0), &Settings::default());
         fs::create_dir(here.join("run")).expect("ours");
-        let mut ledger = Ledger::create(&here.join("run"), vec![5; 100], base, Options::default(), write).expect("room");
+        let mut ledger =
+            Ledger::create(&here.join("run"), vec![5; 100], base, Options::default(), write).expect("room");
         (0..4).for_each(|n| ledger.append(Kind::Record, &[n; 60]).expect("room"));
         drop(ledger);
         let standing = Standing {
@@ -86,7 +90,8 @@ fuzz_target!(|bytes: &[u8]| {
     let run = here.join("run");
     if let Ok(recovered) = Recovered::open(&run) {
         // Whatever was written whole and not damaged is there, as it was.
-        let records = recovered.entries().map(|entry| entry.expect("as checked")).filter(|e| e.kind == Kind::Record);
+        let records =
+            recovered.entries().map(|entry| entry.expect("as checked")).filter(|e| e.kind == Kind::Record);
         for (n, record) in records.enumerate() {
             assert_eq!(record.payload, [n as u8; 60]);
         }

@@ -8,9 +8,10 @@ mod harness;
 
 use bytes::take_byte;
 use harness::by_hand::{self, kind};
-use harness::{Setup, Sim, config, dense_source, greeting, parameters};
+use harness::conversation::{act, heard_by_a_worker};
+use harness::{config, greeting};
 use libfuzzer_sys::fuzz_target;
-use signvote_election::{Step, Voter};
+use signvote_election::Voter;
 use std::sync::OnceLock;
 
 const DIMENSION: usize = 200;
@@ -18,44 +19,7 @@ const DIMENSION: usize = 200;
 /// All that a worker of a whole run was told.
 fn conversation() -> &'static [Vec<u8>] {
     static HEARD: OnceLock<Vec<Vec<u8>>> = OnceLock::new();
-    HEARD.get_or_init(|| {
-        let mut sim = Sim::new(Setup::new(config(2, 4), DIMENSION, dense_source(DIMENSION, 3)));
-        sim.join(Some(1));
-        sim.settle();
-        let (peer, mut voter, mut heard) = (sim.raw(), Voter::new(greeting(DIMENSION, Some(2))), vec![]);
-        while !sim.done {
-            let mut spoke = false;
-            while let Some(frame) = voter.poll_transmit() {
-                sim.say(peer, &frame);
-                spoke = true;
-            }
-            for frame in sim.heard(peer) {
-                voter.handle(&frame).expect("an honest server");
-                heard.push(frame.to_vec());
-            }
-            act(&mut voter);
-            if !spoke {
-                sim.step();
-            }
-        }
-        heard
-    })
-}
-
-/// Does what a worker does.
-fn act(voter: &mut Voter) {
-    while let Some(step) = voter.poll_step() {
-        match step {
-            Step::Welcomed if voter.wants_parameters() => {
-                let _ = voter.provide(parameters(DIMENSION, 99));
-            }
-            Step::Open { .. } => {
-                let _ = voter.report(1.0, 1, 1, 0);
-                let _ = voter.submit_signs(0, &[3; 4], &[0; 4]);
-            }
-            _ => {}
-        }
-    }
+    HEARD.get_or_init(|| heard_by_a_worker(config(2, 4), DIMENSION))
 }
 
 fuzz_target!(|bytes: &[u8]| {
@@ -93,7 +57,7 @@ fuzz_target!(|bytes: &[u8]| {
         if heard.is_err() && ![kind::COMMIT, kind::STATE, kind::VALUES].contains(&by_hand::kind_of(&frame)) {
             assert_eq!(voter.position(), before, "a frame that was refused moved the replica");
         }
-        act(&mut voter);
+        act(&mut voter, DIMENSION);
         while voter.poll_transmit().is_some() {}
     }
 });

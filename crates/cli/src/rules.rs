@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use signvote_election::decision::{DeadlineRule, SecondConnection};
+use signvote_election::decision::DeadlineRule;
 use signvote_election::{
-    AggregateKind, Config, Optimizer, Patience, RunId, Schedule, Settings, Shape, Terms, TiePolicy,
+    AggregateKind, Config, Optimizer, RunId, Schedule, Settings, Shape, Terms, TiePolicy,
 };
 use signvote_kernels::AbstainOn;
 
@@ -13,20 +13,6 @@ use crate::flags::{AbstainName, Aggregate, Deadline, OptimizerName, RuleFlags, S
 
 /// Longest time that a flag may name: 30 days.
 pub(crate) const LONGEST: Duration = Duration::from_secs(30 * 24 * 3600);
-/// Most coordinates that a first worker may bring: 2³⁰, 4 GiB of parameters.
-const MAX_DIMENSION: usize = 1 << 30;
-/// How long a peer may take to say who it is.
-const GREETING_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long a peer with a place may take to make its parameters, or for the next piece of them.
-const JOINING_TIMEOUT: Duration = Duration::from_secs(120);
-/// How long the server waits at the end for the last digests.
-const FAREWELL_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// Offences that are forgiven within a minute, and how long whoever commits more is kept out.
-const PATIENCE: Patience =
-    Patience { offences: 16, window: Duration::from_secs(60), kept_out: Duration::from_secs(60) };
-/// Bytes of recent verdicts where nobody says otherwise.
-const RING_BYTES: usize = 64 << 20;
 
 /// A flag's seconds as a time of at most 30 days.
 pub(crate) fn seconds(flag: &str, seconds: f64, zero: bool) -> Result<Duration, Failure> {
@@ -162,7 +148,6 @@ impl RuleFlags {
             settings,
         };
         Ok(Config {
-            terms,
             tie: self.tie,
             min_voters: self.min_voters,
             optimizer: match self.optimizer {
@@ -171,18 +156,8 @@ impl RuleFlags {
             },
             quorum: usize::from(self.quorum()),
             deadline: self.deadline(deadline)?,
-            schedule,
             weight_decay: self.weight_decay,
-            max_dimension: MAX_DIMENSION,
-            greeting_timeout: GREETING_TIMEOUT,
-            joining_timeout: JOINING_TIMEOUT,
-            farewell_timeout: FAREWELL_TIMEOUT,
-            initial: None,
-            second: SecondConnection::default(),
-            patience: PATIENCE,
-            ring_bytes: RING_BYTES,
-            record_ballots: false,
-            return_grace: Duration::ZERO,
+            ..Config::new(terms, schedule)
         })
     }
 }

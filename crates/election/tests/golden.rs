@@ -13,7 +13,6 @@ use std::time::Duration;
 use bytes::Bytes;
 use harness::by_hand::{self, Commit, Hello, kind};
 use harness::{Setup, Sim, config, dense_source};
-use signvote_election::decision::{DeadlineRule, SecondConnection};
 use signvote_election::{
     AggregateKind, Carried, Config, Greeting, Identity, Incarnation, Layout, Optimizer, Origin, Output,
     PeerId, Position, Record, Round, RunId, Schedule, SecretKey, Server, Settings, Shape, Slot, Step,
@@ -38,39 +37,29 @@ fn settings(key: &str, value: &str) -> Settings {
 }
 
 fn run(aggregate: AggregateKind) -> Config {
+    let terms = Terms {
+        run: RunId(*b"0123456789abcdef"),
+        workers: 2,
+        batch: 32,
+        seed: 0x0102_0304_0506_0708,
+        rounds: 2,
+        aggregate,
+        beta: 0.9,
+        abstain_on: AbstainOn::Gradient,
+        chunk_coordinates: 64,
+        digest_every: 1,
+        max_non_finite: 10,
+        signed: false,
+        settings: settings("data", "fashion-mnist"),
+    };
     Config {
-        terms: Terms {
-            run: RunId(*b"0123456789abcdef"),
-            workers: 2,
-            batch: 32,
-            seed: 0x0102_0304_0506_0708,
-            rounds: 2,
-            aggregate,
-            beta: 0.9,
-            abstain_on: AbstainOn::Gradient,
-            chunk_coordinates: 64,
-            digest_every: 1,
-            max_non_finite: 10,
-            signed: false,
-            settings: settings("data", "fashion-mnist"),
-        },
         tie: TiePolicy::Hold,
-        min_voters: 1,
         optimizer: Optimizer::Sgd { momentum: 0.5 },
         quorum: 1,
-        deadline: DeadlineRule::Never,
-        schedule: Schedule::new(0.125, 0, 2, Shape::Constant).unwrap(),
         weight_decay: 0.0625,
         max_dimension: 1000,
-        greeting_timeout: Duration::from_secs(1),
-        joining_timeout: Duration::from_secs(1),
-        farewell_timeout: Duration::from_secs(1),
-        initial: None,
-        second: SecondConnection::Replaces,
-        patience: harness::PATIENCE,
-        ring_bytes: 1 << 20,
         record_ballots: true,
-        return_grace: Duration::from_secs(1),
+        ..Config::new(terms, Schedule::new(0.125, 0, 2, Shape::Constant).unwrap())
     }
 }
 

@@ -4,6 +4,7 @@
 mod harness;
 
 use harness::by_hand::{self, Hello, kind};
+use harness::conversation::{act, heard_by_a_worker};
 use harness::{
     Setup, Sim, after, config, dense_source, greeting, layout, mean_config, parameters, rng, seeds, with_seed,
 };
@@ -204,48 +205,13 @@ fn first_comers_who_send_nonsense_do_not_spoil_the_run() {
     assert!(adopted > 30, "{adopted} of the offers were left as they were");
 }
 
-/// A conversation of a server with one worker, as that worker heard it.
-fn heard_by_a_worker(config: Config) -> Vec<Vec<u8>> {
-    let mut sim = Sim::new(Setup::new(config, DIMENSION, dense_source(DIMENSION, 3)));
-    sim.join(Some(1));
-    sim.settle();
-    let peer = sim.raw();
-    let mut voter = Voter::new(greeting(DIMENSION, Some(2)));
-    let mut heard = vec![];
-    while !sim.done {
-        let mut spoke = false;
-        while let Some(frame) = voter.poll_transmit() {
-            sim.say(peer, &frame);
-            spoke = true;
-        }
-        for frame in sim.heard(peer) {
-            voter.handle(&frame).unwrap();
-            heard.push(frame.to_vec());
-        }
-        while let Some(step) = voter.poll_step() {
-            match step {
-                Step::Welcomed => voter.provide(parameters(DIMENSION, 99)).unwrap(),
-                Step::Open { .. } if voter.submit_signs(0, &[3; 4], &[0; 4]).is_err() => {
-                    voter.submit_gradient(0, &[0.5; DIMENSION]).unwrap();
-                }
-                _ => {}
-            }
-        }
-        // While the two still talk no time passes; a step may be a leap to the next timeout.
-        if !spoke {
-            sim.step();
-        }
-    }
-    heard
-}
-
 #[test]
 fn a_worker_survives_whatever_a_server_sends() {
     let mut rng = rng(&[43]);
     for config in [config(2, 5), mean_config(2, 5)] {
         let mut config = config;
         config.terms.chunk_coordinates = 64;
-        let heard = heard_by_a_worker(config);
+        let heard = heard_by_a_worker(config, DIMENSION);
         for kind in [kind::WELCOME, kind::STATE, kind::VALUES, kind::OPEN, kind::COMMIT, kind::FINISH] {
             assert!(heard.iter().any(|frame| by_hand::kind_of(frame) == kind));
         }
@@ -260,19 +226,7 @@ fn a_worker_survives_whatever_a_server_sends() {
                 };
                 // After an error the connection is of no use, but the machine must not break.
                 let _ = voter.handle(&frame);
-                while let Some(step) = voter.poll_step() {
-                    match step {
-                        Step::Welcomed => {
-                            let _ = voter.provide(parameters(DIMENSION, 99));
-                        }
-                        Step::Open { .. } => {
-                            let _ = voter.report(1.0, 1, 1, 0);
-                            let _ = voter.submit_signs(0, &[3; 4], &[0; 4]);
-                            let _ = voter.submit_gradient(0, &[0.5; DIMENSION]);
-                        }
-                        _ => {}
-                    }
-                }
+                act(&mut voter, DIMENSION);
                 while voter.poll_transmit().is_some() {}
             }
         }

@@ -8,11 +8,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use common::{as_killed, log, snapshot_file};
-use signvote_election::decision::{DeadlineRule, SecondConnection};
 use signvote_election::{
-    AggregateKind, Config, DigestTree, Greeting, Identity, Incarnation, Layout, Optimizer, Origin, Output,
-    Patience, PeerId, Round, RunId, Saved, Schedule, SecretKey, Server, Settings, Shape, Slot, Step,
-    TensorSpec, Terms, TiePolicy, Voter,
+    AggregateKind, Config, DigestTree, Greeting, Identity, Incarnation, Layout, Origin, Output, PeerId,
+    Round, RunId, Saved, Schedule, SecretKey, Server, Settings, Shape, Slot, Step, TensorSpec, Terms, Voter,
 };
 use signvote_kernels::AbstainOn;
 use signvote_ledger::{Audit, Base, Durable, Error, Ledger, Options, Recovered, audit};
@@ -33,40 +31,28 @@ fn first_parameters() -> Vec<f32> {
 }
 
 fn config() -> Config {
+    let terms = Terms {
+        run: RunId(*b"a run of a test."),
+        workers: WORKERS,
+        batch: 32,
+        seed: 7,
+        rounds: ROUNDS,
+        aggregate: AggregateKind::Vote,
+        beta: 0.0,
+        abstain_on: AbstainOn::Momentum,
+        chunk_coordinates: 128,
+        digest_every: 0,
+        max_non_finite: 0,
+        signed: true,
+        settings: Settings::default(),
+    };
     Config {
-        terms: Terms {
-            run: RunId(*b"a run of a test."),
-            workers: WORKERS,
-            batch: 32,
-            seed: 7,
-            rounds: ROUNDS,
-            aggregate: AggregateKind::Vote,
-            beta: 0.0,
-            abstain_on: AbstainOn::Momentum,
-            chunk_coordinates: 128,
-            digest_every: 0,
-            max_non_finite: 0,
-            signed: true,
-            settings: Settings::default(),
-        },
-        tie: TiePolicy::Coin,
-        min_voters: 1,
-        optimizer: Optimizer::Sgd { momentum: 0.9 },
         // All of them, so that the ballots are the same however the run is cut.
         quorum: usize::from(WORKERS),
-        deadline: DeadlineRule::Never,
-        schedule: Schedule::new(0.01, 2, ROUNDS, Shape::Cosine).unwrap(),
         weight_decay: 0.1,
-        max_dimension: 1 << 20,
-        greeting_timeout: Duration::from_secs(5),
-        joining_timeout: Duration::from_secs(60),
-        farewell_timeout: Duration::from_secs(5),
         initial: Some((layout(), first_parameters(), Settings::default())),
-        second: SecondConnection::Replaces,
-        patience: Patience { offences: 3, window: NOW, kept_out: NOW },
-        ring_bytes: 1 << 20,
         record_ballots: true,
-        return_grace: Duration::from_secs(5),
+        ..Config::new(terms, Schedule::new(0.01, 2, ROUNDS, Shape::Cosine).unwrap())
     }
 }
 

@@ -14,10 +14,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use signvote_election::decision::{DeadlineRule, SecondConnection};
 use signvote_election::{
-    AggregateKind, Config, Event, Exchange, Greeting, Layout, Optimizer, Patience, RunId, Schedule,
-    SecretKey, Server, Settings, Shape, Slot, Step, TensorSpec, Terms, TiePolicy,
+    AggregateKind, Config, Event, Exchange, Greeting, Layout, RunId, Schedule, SecretKey, Server, Settings,
+    Shape, Slot, Step, TensorSpec, Terms,
 };
 use signvote_kernels::{AbstainOn, momentum_pack, words};
 use signvote_net::tls::{Acceptor, Connector, Credentials};
@@ -65,26 +64,8 @@ fn config(signed: bool) -> Config {
         signed,
         settings: Settings::default(),
     };
-    Config {
-        terms,
-        tie: TiePolicy::Coin,
-        min_voters: 1,
-        optimizer: Optimizer::Sgd { momentum: 0.0 },
-        quorum: usize::from(WORKERS),
-        deadline: DeadlineRule::Never,
-        schedule: Schedule::new(0.01, 0, ROUNDS, Shape::Constant).unwrap(),
-        weight_decay: 1e-4,
-        max_dimension: DIMENSION,
-        greeting_timeout: PATIENCE,
-        joining_timeout: PATIENCE,
-        farewell_timeout: PATIENCE,
-        initial: None,
-        second: SecondConnection::default(),
-        patience: Patience { offences: 1, window: PATIENCE, kept_out: PATIENCE },
-        ring_bytes: 0,
-        record_ballots: false,
-        return_grace: Duration::ZERO,
-    }
+    let config = Config::new(terms, Schedule::new(0.01, 0, ROUNDS, Shape::Constant).unwrap());
+    Config { quorum: usize::from(WORKERS), weight_decay: 1e-4, ring_bytes: 0, ..config }
 }
 
 /// A gradient without zeros, another one for each worker.

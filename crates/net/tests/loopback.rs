@@ -8,10 +8,9 @@ use std::sync::mpsc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use signvote_election::decision::{DeadlineRule, SecondConnection};
 use signvote_election::{
-    AggregateKind, Config, Event, Exchange, ExchangeError, Greeting, Layout, Optimizer, Patience, RunId,
-    Schedule, Server, Settings, Shape, Slot, Step, TensorSpec, Terms, TiePolicy, Traffic,
+    AggregateKind, Config, Event, Exchange, ExchangeError, Greeting, Layout, Patience, RunId, Schedule,
+    Server, Settings, Shape, Slot, Step, TensorSpec, Terms, Traffic,
 };
 use signvote_kernels::AbstainOn;
 use signvote_net::{Client, Connect, Observer, Serve, listen, serve};
@@ -38,25 +37,12 @@ fn config(workers: u16) -> Config {
         signed: false,
         settings: Settings::default(),
     };
+    let config = Config::new(terms, Schedule::new(0.01, 0, ROUNDS, Shape::Constant).unwrap());
     Config {
-        terms,
-        tie: TiePolicy::Coin,
-        min_voters: 1,
-        optimizer: Optimizer::Sgd { momentum: 0.0 },
         quorum: usize::from(workers),
-        deadline: DeadlineRule::Never,
-        schedule: Schedule::new(0.01, 0, ROUNDS, Shape::Constant).unwrap(),
-        weight_decay: 0.0,
         max_dimension: DIMENSION,
-        greeting_timeout: PATIENCE,
-        joining_timeout: PATIENCE,
-        farewell_timeout: PATIENCE,
-        initial: None,
-        second: SecondConnection::default(),
-        patience: Patience { offences: u32::MAX, window: PATIENCE, kept_out: PATIENCE },
-        ring_bytes: 1 << 20,
-        record_ballots: false,
-        return_grace: PATIENCE,
+        patience: Patience { offences: u32::MAX, ..Patience::default() },
+        ..config
     }
 }
 

@@ -10,6 +10,7 @@
 
 mod ballots;
 mod catch_up;
+mod config;
 mod members;
 mod origins;
 mod resume;
@@ -25,11 +26,10 @@ use bytes::Bytes;
 use std::sync::Arc;
 
 use crate::chain::ChainHash;
-use crate::decision::{DeadlineRule, SecondConnection};
 use crate::wire::{self, Later, ToServer, to_worker};
 use crate::{
-    AggregateKind, Charter, Chunking, Digest, DigestTree, Error, Event, Identity, Layout, Optimizer, PeerId,
-    Position, Record, Round, Schedule, Settings, Slot, SlotSet, Terms, TiePolicy, WorkerRecord,
+    AggregateKind, Charter, Chunking, Digest, DigestTree, Error, Event, Identity, Layout, PeerId, Position,
+    Record, Round, Settings, Slot, SlotSet, WorkerRecord,
 };
 use ballots::Ballots;
 use members::{Member, Peer, PeerState};
@@ -37,50 +37,10 @@ use origins::Origins;
 use ring::{Ring, Shared};
 use rounds::OpenRound;
 
+pub use config::Config;
 pub use origins::Patience;
 pub use resume::Saved;
 pub use status::{Status, WorkerState, WorkerStatus};
-
-/// Everything that a server is told.
-#[derive(Clone, Debug)]
-pub struct Config {
-    /// What is handed to the workers.
-    pub terms: Terms,
-    /// What a tie becomes.
-    pub tie: TiePolicy,
-    /// Votes below which a coordinate is held; 0 counts as 1.
-    pub min_voters: u32,
-    /// What is made of a mean gradient.
-    pub optimizer: Optimizer,
-    /// Fewest ballots that decide a chunk.
-    pub quorum: usize,
-    /// How long a round waits for those who are missing once the quorum is met.
-    pub deadline: DeadlineRule,
-    /// η of every round.
-    pub schedule: Schedule,
-    /// λ.
-    pub weight_decay: f32,
-    /// Most coordinates that a first worker may bring.
-    pub max_dimension: usize,
-    /// How long a peer may take to say who it is.
-    pub greeting_timeout: Duration,
-    /// How long a peer that has a place may take to make its parameters, or for the next piece of them.
-    pub joining_timeout: Duration,
-    /// How long the server waits at the end for the last digests.
-    pub farewell_timeout: Duration,
-    /// Layout, parameters and settings to start from; `None`: the first worker's.
-    pub initial: Option<(Layout, Vec<f32>, Settings)>,
-    /// What becomes of a second connection of one identity.
-    pub second: SecondConnection,
-    /// When peers that break rules are kept out.
-    pub patience: Patience,
-    /// Bytes of recent verdicts that are held for workers that were away; the newest round is held in any case.
-    pub ring_bytes: usize,
-    /// Whether records carry the ballots.
-    pub record_ballots: bool,
-    /// How long the first round after a resume waits for those who voted in the last one before it.
-    pub return_grace: Duration,
-}
 
 /// Where a connection comes from.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -191,34 +151,14 @@ impl Server {
     /// # Errors
     /// If the configuration contradicts itself.
     pub fn new(mut config: Config) -> Result<Self, Error> {
-        let workers = usize::from(config.terms.workers);
-        let misuse = |text: String| Err(Error::Misuse(text));
-        if workers == 0 {
-            return misuse("a run needs at least one worker".into());
-        }
-        if config.quorum == 0 || config.quorum > workers {
-            return misuse(format!("the quorum must be 1 to {workers}, got {}", config.quorum));
-        }
-        if config.terms.batch == 0 {
-            return misuse("a batch needs at least one example".into());
-        }
-        if !(0.0..1.0).contains(&config.terms.beta) {
-            return misuse(format!("β must be in [0, 1), got {}", config.terms.beta));
-        }
-        if !(config.weight_decay >= 0.0 && config.weight_decay.is_finite()) {
-            return misuse(format!("the weight decay must be 0 or more, got {}", config.weight_decay));
-        }
-        if Chunking::new(0, config.terms.chunk_coordinates as usize).is_none() {
-            let got = config.terms.chunk_coordinates;
-            return misuse(format!("a chunk is a multiple of 64 up to 65536 coordinates, got {got}"));
-        }
+        config.check()?;
         let initial = config.initial.take();
         let mut server = Self {
             phase: Phase::Gathering,
             model: None,
             at: Position::default(),
             peers: BTreeMap::new(),
-            members: (0..workers).map(|_| Member::default()).collect(),
+            members: (0..config.terms.workers).map(|_| Member::default()).collect(),
             open: OpenRound::default(),
             ring: Ring::new(config.ring_bytes),
             shared: Shared::default(),

@@ -17,6 +17,14 @@ pub struct Patience {
     pub kept_out: Duration,
 }
 
+impl Default for Patience {
+    /// 16 offences within a minute are forgiven; who commits more is kept out for a minute.
+    fn default() -> Self {
+        let minute = Duration::from_secs(60);
+        Self { offences: 16, window: minute, kept_out: minute }
+    }
+}
+
 #[derive(Debug)]
 struct Offender {
     count: u32,

@@ -5,6 +5,7 @@
 #![allow(dead_code, unused_imports, reason = "every test file uses another part of it")]
 
 pub(crate) mod by_hand;
+pub(crate) mod conversation;
 mod network;
 pub(crate) mod oracle;
 mod worker;
@@ -75,39 +76,32 @@ pub(crate) fn after(count: u64) -> DeadlineRule {
 pub(crate) fn config(workers: u16, rounds: u64) -> Config {
     let mut settings = Settings::default();
     settings.insert("model", "mlp").unwrap();
+    let terms = Terms {
+        run: RunId(*b"a run of a test."),
+        workers,
+        batch: 32,
+        seed: 7,
+        rounds,
+        aggregate: AggregateKind::Vote,
+        beta: 0.0,
+        abstain_on: AbstainOn::Momentum,
+        chunk_coordinates: 64,
+        digest_every: 3,
+        max_non_finite: 0,
+        signed: false,
+        settings,
+    };
     Config {
-        terms: Terms {
-            run: RunId(*b"a run of a test."),
-            workers,
-            batch: 32,
-            seed: 7,
-            rounds,
-            aggregate: AggregateKind::Vote,
-            beta: 0.0,
-            abstain_on: AbstainOn::Momentum,
-            chunk_coordinates: 64,
-            digest_every: 3,
-            max_non_finite: 0,
-            signed: false,
-            settings,
-        },
-        tie: TiePolicy::Coin,
-        min_voters: 1,
-        optimizer: Optimizer::Sgd { momentum: 0.9 },
-        quorum: usize::from(workers / 2 + 1),
-        deadline: DeadlineRule::Never,
-        schedule: Schedule::new(0.01, 2, rounds, Shape::Cosine).unwrap(),
         weight_decay: 0.1,
         max_dimension: 1 << 20,
         greeting_timeout: milliseconds(5_000),
         joining_timeout: milliseconds(60_000),
         farewell_timeout: milliseconds(5_000),
-        initial: None,
-        second: SecondConnection::Replaces,
         patience: PATIENCE,
         ring_bytes: 1 << 20,
         record_ballots: true,
         return_grace: milliseconds(1_000),
+        ..Config::new(terms, Schedule::new(0.01, 2, rounds, Shape::Cosine).unwrap())
     }
 }
 

@@ -1,11 +1,7 @@
 //! The trainer against the smallest exchange: one voter that decides alone.
 
-use std::time::Duration;
-
 use signvote_election::{
-    Config, Greeting, Optimizer, Patience, RunId, Schedule, Settings, Shape, Slot, Solo, TensorSpec,
-    TiePolicy,
-    decision::{DeadlineRule, SecondConnection},
+    Config, Greeting, Optimizer, RunId, Schedule, Settings, Shape, Slot, Solo, TensorSpec,
 };
 use signvote_kernels::AbstainOn;
 
@@ -88,24 +84,8 @@ fn solo(aggregate: AggregateKind, beta: f32, max_non_finite: u32) -> Solo {
         settings: Settings::default(),
     };
     let config = Config {
-        terms,
-        tie: TiePolicy::Coin,
-        min_voters: 1,
         optimizer: Optimizer::Sgd { momentum: 0.0 },
-        quorum: 1,
-        deadline: DeadlineRule::Never,
-        schedule: Schedule::new(0.02, 0, ROUNDS, Shape::Constant).unwrap(),
-        weight_decay: 0.0,
-        max_dimension: 100,
-        greeting_timeout: Duration::from_secs(1),
-        joining_timeout: Duration::from_secs(1),
-        farewell_timeout: Duration::from_secs(1),
-        initial: None,
-        second: SecondConnection::Replaces,
-        patience: Patience { offences: 1, window: Duration::ZERO, kept_out: Duration::ZERO },
-        ring_bytes: 0,
-        record_ballots: false,
-        return_grace: Duration::ZERO,
+        ..Config::new(terms, Schedule::new(0.02, 0, ROUNDS, Shape::Constant).unwrap())
     };
     let greeting = Greeting {
         layout: layout(),
