@@ -24,6 +24,15 @@ lint:
     cargo clippy --workspace --all-targets -- -D warnings
     RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
 
+# What fails by seed, and processes that are killed: many of both.
+chaos SEEDS='10000' KILLS='100':
+    SIGNVOTE_SEEDS={{SEEDS}} SIGNVOTE_KILLS={{KILLS}} cargo test --workspace --test chaos -- --nocapture --test-threads 1
+
+# Figures of the documentation: a quiet machine gives better ones.
+figures:
+    cargo test --release -p signvote --test figures -- --ignored --nocapture
+    cargo bench -p signvote-net --bench tls
+
 # Rewrites the wire format's golden bytes. A change there is a change of the protocol: see CONTRIBUTING.md.
 golden:
     SIGNVOTE_REWRITE_GOLDEN=1 cargo test -p signvote-election --test golden

@@ -31,7 +31,10 @@ fn start(hosts: &Hosts, here: &Path, flags: &str) -> (Process, Vec<Process>) {
     process.event("listening");
     let workers = ["ada", "bob", "eve"].iter().zip(2..).map(|(name, host)| {
         let line = format!("worker --quiet --connect {server}:7700 --tls certs --identity {name}");
-        hosts.start(host, here, &line)
+        let worker = hosts.start(host, here, &line);
+        // The first one brings the parameters: it is not to be the one with the slow link.
+        process.event("joined");
+        worker
     });
     let workers = workers.collect();
     process.event("started");

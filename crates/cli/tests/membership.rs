@@ -22,17 +22,18 @@ fn all_vote(server: &mut Process, count: u64) {
     server.event_where("committed", |event| event["voters"] == count && event["partial"] == 0);
 }
 
-/// A worker is away for 20 rounds of a run with these flags, and comes back with its checkpoint; gives the reason for the way
+/// A worker is away for at least so many rounds of a run with these flags, and comes back with its checkpoint; gives the reason for the way
 /// in which it is brought up.
-fn away_for_a_while(flags: &str) -> String {
+fn away_for_a_while(rounds: u64, flags: &str) -> String {
     let (_guard, here) = directory();
-    let (mut server, address) = serve(&here, &format!("--workers 3 {ENDLESS} {flags}"));
+    let (mut server, address) =
+        serve(&here, &format!("--workers 3 --rounds 1000000 --digest-every 1 {flags}"));
     let flags = |slot| format!("--slot {slot} --checkpoint {slot}.checkpoint --checkpoint-every 1");
     let mut workers: Vec<_> = (1..=3).map(|slot| join(&here, &address, &flags(slot))).collect();
-    server.rounds(10);
+    server.rounds(3);
     workers.pop().expect("three").kill();
     let round = server.event("left")["round"].as_u64().expect("a round");
-    server.rounds(round + 20);
+    server.rounds(round + rounds);
     workers.push(join(&here, &address, &flags(3)));
     let joined = server.event("joined");
     assert_eq!(joined["slot"], 3, "{joined}");
@@ -43,15 +44,23 @@ fn away_for_a_while(flags: &str) -> String {
 
 #[test]
 fn a_worker_that_was_away_replays_the_verdicts_that_it_missed() {
-    let reason = away_for_a_while("");
+    // Rounds of a tenth of a second: it misses few enough.
+    let reason = away_for_a_while(4, "--batch 2000");
     assert!(reason.contains("replayed"), "{reason}");
 }
 
 #[test]
 fn a_worker_whose_rounds_are_no_longer_held_takes_the_state() {
     // Only the newest round is held.
-    let reason = away_for_a_while("--ring-mib 0");
+    let reason = away_for_a_while(4, "--batch 4 --ring-mib 0");
     assert!(reason.contains("no longer held"), "{reason}");
+}
+
+#[test]
+fn a_worker_that_has_missed_more_than_the_state_is_long_takes_the_state() {
+    // A mebibyte is always replayed: 40 rounds of this model.
+    let reason = away_for_a_while(60, "--batch 4");
+    assert!(reason.contains("longer than the state"), "{reason}");
 }
 
 #[test]

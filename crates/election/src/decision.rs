@@ -210,6 +210,10 @@ pub struct Return {
     pub server: Position,
     /// The server's chain hash at the worker's round, if it is still held.
     pub held: Option<crate::ChainHash>,
+    /// Bytes of the verdicts since.
+    pub missed_bytes: u64,
+    /// Most bytes of them that are replayed: more would take longer than the state.
+    pub most_bytes: u64,
 }
 
 /// Whether the verdicts that a returning worker has missed are enough for it, and why.
@@ -235,6 +239,15 @@ pub fn replay(of: Return) -> (bool, String) {
             (false, format!("its history up to round {at} is another one: it takes the server's state"))
         }
         Some(_) if at == server => (true, "it came back within the round".into()),
+        Some(_) if of.missed_bytes > of.most_bytes => {
+            let missed = server.0 - at.0;
+            (
+                false,
+                format!(
+                    "the {missed} verdicts since round {at} are longer than the state: it takes that of round {server}"
+                ),
+            )
+        }
         Some(_) => (true, format!("it replayed {} verdicts from round {at} on", server.0 - at.0)),
     }
 }
@@ -353,10 +366,13 @@ mod tests {
             chain: ChainHash([chain; 32]),
             ..Position::default()
         };
-        let decide = |position, held: Option<u8>| {
-            replay(Return { position, server: at(9, 9), held: held.map(|chain| ChainHash([chain; 32])) }).0
+        let missing = |position, held: Option<u8>, missed_bytes| {
+            let held = held.map(|chain| ChainHash([chain; 32]));
+            replay(Return { position, server: at(9, 9), held, missed_bytes, most_bytes: 100 }).0
         };
+        let decide = |position, held| missing(position, held, 100);
         assert!(decide(at(4, 4), Some(4)) && decide(at(9, 9), Some(9)));
         assert!(!decide(at(4, 4), Some(5)) && !decide(at(4, 4), None) && !decide(at(10, 1), None));
+        assert!(!missing(at(4, 4), Some(4), 101), "the state is shorter");
     }
 }

@@ -7,7 +7,7 @@ use super::ring::CatchUp;
 use super::{Phase, Server};
 use crate::decision::{self, Return};
 use crate::wire::{to_server, to_worker};
-use crate::{PeerId, Position};
+use crate::{ChainHash, PeerId, Position, Round};
 
 /// Bytes that a worker that is behind is given at a time: a few chunks, so that little waits for a slow link and a fast
 /// one is kept busy.
@@ -20,25 +20,36 @@ impl Server {
             let reason = format!("it took the server's state at round {}", self.at.round);
             return (Some(self.with_snapshot()), reason);
         };
-        let (replay, reason) = self.replays(position);
+        let (replay, reason) = decision::replay(Return {
+            position,
+            server: self.at,
+            held: self.chain_at(position.round),
+            missed_bytes: self.ring.bytes_from(position.round),
+            most_bytes: self.most_replayed(),
+        });
         let way =
             if replay { CatchUp { snapshot: None, next: position.round } } else { self.with_snapshot() };
         (Some(way), reason)
     }
 
-    /// Whether the verdicts since `position` are enough for a worker, and why.
-    pub(super) fn replays(&self, position: Position) -> (bool, String) {
-        let held = if position.round == self.at.round {
-            Some(self.at.chain)
-        } else {
-            self.ring.round(position.round).map(|entry| entry.before.chain)
-        };
-        decision::replay(Return { position, server: self.at, held })
+    /// The chain hash at the start of a round, as far as it is held.
+    pub(super) fn chain_at(&self, round: Round) -> Option<ChainHash> {
+        match round == self.at.round {
+            true => Some(self.at.chain),
+            false => self.ring.round(round).map(|entry| entry.before.chain),
+        }
+    }
+
+    /// Verdicts that are longer than this are not replayed: x is shorter. (A piece goes out at once either way.)
+    fn most_replayed(&self) -> u64 {
+        let state_bytes = self.model.as_ref().map_or(0, |model| model.x.len() * 4);
+        state_bytes.max(PIECE_BYTES) as u64
     }
 
     fn with_snapshot(&mut self) -> CatchUp {
+        let most = self.most_replayed();
         let Some(model) = &self.model else { return CatchUp { snapshot: None, next: self.at.round } };
-        let snapshot = self.shared.snapshot(&self.ring, self.at, &model.x);
+        let snapshot = self.shared.snapshot(&self.ring, most, self.at, &model.x);
         CatchUp { next: snapshot.position.round, snapshot: Some((snapshot, 0)) }
     }
 
@@ -58,6 +69,7 @@ impl Server {
 
     /// Gives a worker that is behind its next piece; when nothing is left it is told that the round is open.
     pub(super) fn feed(&mut self, now: Duration, id: PeerId) {
+        let most = self.most_replayed();
         let Some(model) = &self.model else { return };
         let Some(peer) = self.peers.get_mut(&id) else { return };
         let PeerState::Active { slot, behind: Some(way) } = &mut peer.state else { return };
@@ -88,12 +100,14 @@ impl Server {
                 frames.into_iter().for_each(|frame| self.send(id, frame));
                 self.arrive(now, id, slot);
                 return;
-            } else if let Some(entry) = self.ring.round(way.next) {
+            } else if let Some(entry) =
+                self.ring.round(way.next).filter(|_| self.ring.bytes_from(way.next) <= most)
+            {
                 frames.extend(entry.frames.iter().cloned());
                 way.next = way.next.next();
             } else {
-                // The ring has moved on past it.
-                let snapshot = self.shared.snapshot(&self.ring, self.at, &model.x);
+                // The ring has moved on past it, or so far ahead that x is shorter.
+                let snapshot = self.shared.snapshot(&self.ring, most, self.at, &model.x);
                 *way = CatchUp { next: snapshot.position.round, snapshot: Some((snapshot, 0)) };
             }
             bytes += frames[before..].iter().map(bytes::Bytes::len).sum::<usize>();

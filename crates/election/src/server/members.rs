@@ -192,7 +192,7 @@ impl Server {
         }
         // Whoever has seen a part of this very history is still told the rest, and the end.
         let ending = matches!(self.phase, Phase::Finishing(_));
-        let seen = |position| self.replays(position).0;
+        let seen = |position: Position| self.chain_at(position.round) == Some(position.chain);
         if self.phase == Phase::Done || ending && !hello.position.is_some_and(seen) {
             return never(format!("the run is over: {}", self.finish_reason));
         }

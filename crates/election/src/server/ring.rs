@@ -19,40 +19,49 @@ pub(super) struct Entry {
 /// Recent rounds, oldest first, without gaps, up to a number of bytes.
 #[derive(Debug)]
 pub(super) struct Ring {
-    entries: VecDeque<Entry>,
-    held_bytes: usize,
-    most_bytes: usize,
+    /// With the bytes of everything that was pushed before.
+    entries: VecDeque<(u64, Entry)>,
+    pushed_bytes: u64,
+    most_bytes: u64,
 }
 
 impl Ring {
     pub(super) fn new(most_bytes: usize) -> Self {
-        Self { entries: VecDeque::new(), held_bytes: 0, most_bytes }
+        Self { entries: VecDeque::new(), pushed_bytes: 0, most_bytes: most_bytes as u64 }
     }
 
     /// Adds the newest round, and forgets the oldest ones that there is no room for. The newest always stays.
     pub(super) fn push(&mut self, entry: Entry) {
-        self.held_bytes += bytes_of(&entry);
-        self.entries.push_back(entry);
-        while self.held_bytes > self.most_bytes && self.entries.len() > 1 {
-            if let Some(oldest) = self.entries.pop_front() {
-                self.held_bytes -= bytes_of(&oldest);
-            }
+        let bytes: usize = entry.frames.iter().map(Bytes::len).sum();
+        self.entries.push_back((self.pushed_bytes, entry));
+        self.pushed_bytes += bytes as u64;
+        while self.held_bytes() > self.most_bytes && self.entries.len() > 1 {
+            self.entries.pop_front();
         }
+    }
+
+    fn held_bytes(&self) -> u64 {
+        self.entries.front().map_or(0, |(before, _)| self.pushed_bytes - before)
     }
 
     /// The round with this number, if it is still held.
     pub(super) fn round(&self, round: Round) -> Option<&Entry> {
-        let first = self.entries.front()?.before.round.0;
+        self.at(round).map(|(_, entry)| entry)
+    }
+
+    /// Bytes of this round and all since; 0 if it is not held.
+    pub(super) fn bytes_from(&self, round: Round) -> u64 {
+        self.at(round).map_or(0, |(before, _)| self.pushed_bytes - before)
+    }
+
+    fn at(&self, round: Round) -> Option<&(u64, Entry)> {
+        let first = self.entries.front()?.1.before.round.0;
         self.entries.get(usize::try_from(round.0.checked_sub(first)?).ok()?)
     }
 
     pub(super) fn len(&self) -> usize {
         self.entries.len()
     }
-}
-
-fn bytes_of(entry: &Entry) -> usize {
-    entry.frames.iter().map(Bytes::len).sum()
 }
 
 /// x at some round, shared by all who are being sent it.
@@ -67,11 +76,18 @@ pub(super) struct Snapshot {
 pub(super) struct Shared(Weak<Snapshot>);
 
 impl Shared {
-    /// The snapshot that is there if the ring leads on from it, else a new one.
-    pub(super) fn snapshot(&mut self, ring: &Ring, position: Position, x: &[f32]) -> Arc<Snapshot> {
+    /// The snapshot that is there if the ring leads on from it by `most_bytes` at most, else a new one.
+    pub(super) fn snapshot(
+        &mut self,
+        ring: &Ring,
+        most_bytes: u64,
+        position: Position,
+        x: &[f32],
+    ) -> Arc<Snapshot> {
         let usable = |snapshot: &Arc<Snapshot>| {
             let at = snapshot.position;
-            at == position || ring.round(at.round).is_some_and(|entry| entry.before.chain == at.chain)
+            let leads_on = ring.round(at.round).is_some_and(|entry| entry.before.chain == at.chain);
+            at == position || leads_on && ring.bytes_from(at.round) <= most_bytes
         };
         if let Some(snapshot) = self.0.upgrade().filter(usable) {
             return snapshot;
@@ -107,6 +123,7 @@ mod tests {
         assert_eq!(ring.len(), 3);
         assert!(ring.round(Round(11)).is_none() && ring.round(Round(15)).is_none());
         assert_eq!(ring.round(Round(12)).map(|entry| entry.before.round), Some(Round(12)));
+        assert_eq!([11, 12, 14, 15].map(|round| ring.bytes_from(Round(round))), [0, 90, 30, 0]);
         ring.push(entry(15, 1000));
         assert_eq!(ring.len(), 1, "the newest stays, however long");
         ring.push(entry(16, 10));
