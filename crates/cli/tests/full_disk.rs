@@ -96,7 +96,7 @@ fn a_full_disk_is_named_before_anything_starts() {
 /// A server on the small disk, and its two workers: snapshots of 814 kB, and 26 kB of log a round.
 fn serve_on_disk(here: &Path, flags: &str) -> (Process, Vec<Process>) {
     let rules = "--workers 2 --quorum 2 --deadline never --rounds 200 --batch 4 --print-events";
-    let line = format!("server --listen 127.0.0.1:0 {rules} --durable always --run-dir disk/run {flags}");
+    let line = format!("server --listen 127.0.0.1:0 {rules} --run-dir disk/run {flags}");
     let mut server = Process::start(here, &line);
     let address = text(&server.event("listening")["address"]);
     let workers = vec![join(here, &address, "--slot 1"), join(here, &address, "--slot 2")];
@@ -106,7 +106,7 @@ fn serve_on_disk(here: &Path, flags: &str) -> (Process, Vec<Process>) {
 #[test]
 fn a_log_that_does_not_fit_stops_the_server_and_the_run_goes_on_when_there_is_room() {
     with_small_disk(1600, |here| {
-        let (server, workers) = serve_on_disk(here, "");
+        let (server, workers) = serve_on_disk(here, "--durable always");
         let stopped = server.ended();
         let address = text(&stopped.event("listening")["address"]);
         let told = stopped.event("committed")["round"].as_u64().expect("a round");
@@ -128,7 +128,7 @@ fn a_log_that_does_not_fit_stops_the_server_and_the_run_goes_on_when_there_is_ro
 fn a_run_that_is_told_to_goes_on_without_room_and_is_kept_again_when_there_is_some() {
     with_small_disk(1600, |here| {
         let (mut server, workers) = serve_on_disk(here, "--on-full-disk go-on --save-every 100");
-        let line = server.says("rounds are not kept from here on");
+        let line = server.says("the run is not kept from here on");
         assert!(line.contains("space"), "{line}");
         server.rounds(60);
         resize(here, 1 << 20);
@@ -141,4 +141,20 @@ fn a_run_that_is_told_to_goes_on_without_room_and_is_kept_again_when_there_is_so
         assert_eq!(found["gaps"].as_array().map(Vec::len), Some(1), "{found}");
         run(here, "eval disk/run --json").succeeded();
     });
+}
+
+#[test]
+fn a_run_whose_last_model_does_not_fit_says_so_though_it_was_told_to_go_on() {
+    with_small_disk(1600, |here| {
+        let (server, workers) = serve_on_disk(here, "--on-full-disk go-on");
+        workers.into_iter().for_each(|worker| drop(worker.ended().succeeded()));
+        server.ended().failed(8, &["disk/run/ledger", "space"]);
+    });
+}
+
+#[test]
+fn a_promise_that_cannot_be_kept_is_not_given() {
+    let (_guard, here) = directory();
+    let flags = "server --durable always --on-full-disk go-on";
+    run(&here, flags).failed_at_once(2, &["--durable always", "--on-full-disk"]);
 }

@@ -4,6 +4,7 @@
 mod common;
 
 use std::fs;
+use std::time::Duration;
 
 use common::{Process, directory, join, run, serve, text};
 
@@ -132,6 +133,7 @@ fn the_status_says_who_does_what() {
     server.event("left");
     // Below the quorum it waits, and says so.
     let said = run(&here, &format!("status {address}")).succeeded();
+    assert!(said.out.iter().any(|line| line.starts_with("open round") && line.contains("below the quorum")));
     let row = |name: &str| said.out.iter().find(|line| line.starts_with(name)).expect("a row").clone();
     assert!(row("quorum").contains("2 of 2, tolerates 0 liars"), "{said:#?}");
     assert!(row("2 ").contains("away") && row("1 ").contains("first"), "{said:#?}");
@@ -146,4 +148,22 @@ fn a_worker_says_whom_it_waits_for() {
     worker.says("waiting: 1 of 3 workers are there");
     let _second = join(&here, &address, "");
     worker.says("waiting: 2 of 3 workers are there");
+}
+
+#[test]
+fn a_worker_that_has_waited_long_looks_for_a_lost_server_as_long_as_it_was_told() {
+    let (_guard, here) = directory();
+    let (mut server, address) = serve(&here, "--workers 2 --rounds 5 --batch 4");
+    let mut waits = Process::start(&here, &format!("worker --connect {address} --reconnect 1 --patience 1"));
+    waits.says("waiting: 1 of 2 workers are there");
+    // Longer than it looks for a server: what counts is since when it has heard nothing.
+    std::thread::sleep(Duration::from_millis(1_500));
+    server.kill();
+    drop(server.ended());
+    let line = format!("server --listen {address} --resume run --print-events --quiet");
+    let mut server = Process::start(&here, &line);
+    server.event("joined");
+    let _second = join(&here, &address, "");
+    server.ended().succeeded();
+    waits.ended().succeeded();
 }

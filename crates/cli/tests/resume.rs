@@ -192,6 +192,11 @@ fn a_torn_tail_is_cut_off_and_a_damaged_middle_is_named_with_its_offset() {
     let mut server = Process::start(&here, "server --listen 127.0.0.1:0 --resume run");
     server.says("were not written whole");
     server.says("goes on at round");
+    drop(server);
+    // Cut as the line above says: what is left looks whole, and is not.
+    fs::write(&path, &whole[..offset]).expect("our file");
+    let cut = "server --listen 127.0.0.1:0 --print-events --resume run --new-incarnation";
+    assert_eq!(Process::start(&here, cut).event("resumed")["incarnation"], 1);
 }
 
 #[test]

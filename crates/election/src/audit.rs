@@ -2,14 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use signvote_kernels::{self as kernels, Ballot, Coin, Tie, words};
+use signvote_kernels::{self as kernels, Ballot, words};
 
-use crate::chain::coin_key;
+use crate::chain::tie;
 use crate::seal::{Sealed, ballot_root, chunk_hash};
 use crate::wire::ToServer;
 use crate::{
     AggregateKind, Charter, Chunking, Error, Identity, Position, PublicKey, Record, Replica, Slot, SlotSet,
-    TiePolicy,
 };
 
 /// What a round's record proved.
@@ -142,14 +141,7 @@ impl Auditor {
                 planes.push((signs, abstain));
             }
             let range = self.chunking.words(chunk);
-            let tie = match self.charter.tie {
-                TiePolicy::Coin => Tie::Coin(Coin {
-                    key: coin_key(self.charter.terms.seed, record.round()),
-                    first_word: range.start as u64,
-                }),
-                TiePolicy::Hold => Tie::Hold,
-                TiePolicy::Positive => Tie::Positive,
-            };
+            let tie = tie(self.charter.tie, self.charter.terms.seed, record.round(), range.start);
             let ballots: Vec<_> =
                 planes.iter().map(|(signs, abstain)| Ballot::new(signs, Some(abstain))).collect();
             let (mut signs, mut hold) = (vec![0; range.len()], vec![0; range.len()]);

@@ -5,10 +5,11 @@ mod harness;
 
 use std::time::Duration;
 
+use ed25519_dalek::Signer as _;
 use harness::by_hand::{self, Hello, kind};
 use harness::{config, layout, parameters};
 use signvote_election::decision::DeadlineRule;
-use signvote_election::{Event, Origin, Output, PeerId, Server, Settings, WorkerState};
+use signvote_election::{Event, Identity, Origin, Output, PeerId, SecretKey, Server, Settings, WorkerState};
 
 const DIMENSION: usize = 64;
 const WORKERS: u16 = 7;
@@ -147,4 +148,63 @@ fn below_the_quorum_no_deadline_closes_a_round() {
     assert!(run.commits.is_empty());
     run.vote(QUORUM, round);
     assert_eq!(run.commits.len(), 1, "the quorum is in, and the deadline long gone");
+}
+
+#[test]
+fn who_withholds_signatures_costs_ever_less() {
+    const PATIENCE: Duration = Duration::from_secs(2);
+    let mut config = config(3, 1_000);
+    (config.quorum, config.terms.signed, config.terms.digest_every) = (2, true, 0);
+    config.deadline = DeadlineRule::Adaptive { floor: FLOOR, ceiling: CEILING };
+    let x = parameters(DIMENSION, 7);
+    config.initial = Some((layout(DIMENSION), x.clone(), Settings::default()));
+    let mut server = Server::new(config.clone()).unwrap();
+    let (mut now, mut peers) = (Duration::ZERO, 0);
+    let keys: Vec<_> = (1..=3).map(|slot| SecretKey::from_seed(&[slot; 32])).collect();
+    let mut join = |server: &mut Server, now, slot: usize| {
+        peers += 1;
+        let identity = Identity { name: format!("worker-{slot}"), key: keys[slot - 1].public() };
+        let origin = Origin { address: "10.0.0.1".into(), identity: Some(identity) };
+        server.connected(now, PeerId(peers), origin);
+        let hello = Hello { slot: slot as u16, ..Hello::of(&layout(DIMENSION)) };
+        server.handle(now, PeerId(peers), &hello.frame());
+        if server.round().0 == 0 {
+            server.handle(now, PeerId(peers), &by_hand::ready(by_hand::digest(&x)));
+        }
+        while server.is_behind(PeerId(peers)) {
+            server.drained(now, PeerId(peers));
+        }
+        PeerId(peers)
+    };
+    let honest = [join(&mut server, now, 1), join(&mut server, now, 2)];
+    let mut liar = join(&mut server, now, 3);
+    let mut slow = 0;
+    for round in 0..200 {
+        let opened = now;
+        now += HONEST;
+        for (peer, slot) in [(liar, 3), (honest[0], 1), (honest[1], 2)] {
+            let signs = [slot as u64];
+            server.handle(now, peer, &by_hand::planes(kind::BALLOT, round, 0, &signs, &[0]));
+            if slot != 3 {
+                let chunk = by_hand::ballot_chunk_hash(&signs, &[0]);
+                let message = by_hand::sealed(config.terms.run.0, 0, round, &[chunk]);
+                let key = ed25519_dalek::SigningKey::from_bytes(&[slot; 32]);
+                server.handle(now, peer, &by_hand::seal(round, key.sign(&message).to_bytes()));
+            }
+        }
+        while server.round().0 == round {
+            now = server.next_timeout().expect("something is waited for");
+            server.handle_timeout(now);
+        }
+        let took = now - opened;
+        assert!(took == HONEST || took == HONEST + PATIENCE, "{took:?}");
+        slow += u32::from(took > HONEST);
+        while server.poll().is_some() {}
+        // It comes again at once.
+        if server.slot_of(liar).is_none() {
+            liar = join(&mut server, now, 3);
+        }
+    }
+    // It is waited for again after 8, 16, 32, 64 rounds in which it votes: five times in 200.
+    assert_eq!(slow, 5);
 }

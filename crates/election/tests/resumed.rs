@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use harness::by_hand::{self, Hello, kind};
-use harness::{config, greeting, layout, milliseconds, parameters};
+use harness::{after, config, greeting, layout, milliseconds, parameters};
 use signvote_election::{
     Config, Event, Incarnation, Origin, Output, PeerId, Position, Record, Round, Saved, Server, Step, Voter,
 };
@@ -136,7 +136,8 @@ fn strangers_learn_nothing_of_a_run_that_is_over() {
 #[test]
 fn an_open_round_waits_for_those_who_voted_in_the_last_one_but_not_for_ever() {
     let config = config(2, ROUNDS);
-    let mut config = Config { quorum: 1, ..config };
+    // A deadline that would have passed before anyone can be back.
+    let mut config = Config { quorum: 1, deadline: after(1), ..config };
     config.terms.digest_every = 0;
     let saved = saved(&config, 2);
     let (here, grace) = (saved.position, config.return_grace);

@@ -200,8 +200,12 @@ impl Ledger {
         let follows = if same_round { self.follows } else { self.segment.last_sum().filter(|_| whole) };
         let snapshot = place_snapshot(&self.directory, base.round(), write_snapshot)?;
         let header = Header { base, follows, salt: salt(), charter: self.charter.clone() };
-        self.segment =
-            start_segment(&self.directory, &header, &self.members, self.incarnation, &self.options)?;
+        let started = start_segment(&self.directory, &header, &self.members, self.incarnation, &self.options);
+        if started.is_err() && !same_round {
+            // Without a segment it is of no use, and takes room from a disk that may be full.
+            let _ = std::fs::remove_file(&snapshot);
+        }
+        self.segment = started?;
         (self.base, self.follows, self.left_out) = (base, follows, false);
         self.directory.publish(&snapshot)?;
         let pruned = match self.options.keep_all {

@@ -136,7 +136,9 @@ struct Wire {
 
 impl Wire {
     /// Connects, for as long as `patience` lasts.
-    fn dial(connect: &Connect, patience: Duration) -> Result<Self, Loss> {
+    ///
+    /// A name that does not resolve is wrong at `first`; later the way to those who know names is cut off as well.
+    fn dial(connect: &Connect, patience: Duration, first: bool) -> Result<Self, Loss> {
         let (outbound, frames) = mpsc::unbounded_channel();
         let (to_caller, inbound) = mpsc::channel(INBOUND_FRAMES);
         let (connected, outcome) = std_mpsc::channel();
@@ -145,7 +147,7 @@ impl Wire {
         let to = connect.clone();
         let thread = std::thread::Builder::new()
             .name("signvote-client".into())
-            .spawn(move || runtime.block_on(carry(to, patience, connected, frames, to_caller)))
+            .spawn(move || runtime.block_on(carry(to, patience, first, connected, frames, to_caller)))
             .map_err(cannot)?;
         outcome.recv().unwrap_or_else(|_| Err(Loss::ended()))?;
         Ok(Self { outbound: Some(outbound), inbound, thread: Some(thread) })
@@ -171,7 +173,7 @@ struct Link {
     connect: Connect,
     /// `None` only while there is no connection to be had.
     wire: Option<Wire>,
-    /// Since when this worker has not been in the run, and how often it has tried to get in again.
+    /// Since when this worker has not heard from the server, and how often it has tried to get in again.
     away_since: Option<Instant>,
     attempts: u32,
     /// Why it looks for the server, as last told: the same is not told again with every attempt.
@@ -180,7 +182,7 @@ struct Link {
 
 impl Link {
     fn dial(connect: &Connect, voter: Voter) -> Result<Self, ExchangeError> {
-        let wire = Wire::dial(connect, connect.patience).map_err(|loss| loss.error)?;
+        let wire = Wire::dial(connect, connect.patience, true).map_err(|loss| loss.error)?;
         let away_since = Some(Instant::now());
         Ok(Self {
             voter,
@@ -220,8 +222,10 @@ impl Link {
             }
             Err(error) => return Err(error.into()),
         }
+        // Whoever is told something is not away, though it may have to wait long for its round.
+        self.away_since = None;
         if self.voter.is_live() {
-            (self.away_since, self.attempts) = (None, 0);
+            self.attempts = 0;
             self.told.clear();
         }
         self.transmit();
@@ -247,7 +251,7 @@ impl Link {
         self.wire = None;
         std::thread::sleep(spread(pause(self.attempts)).min(left));
         self.attempts = self.attempts.saturating_add(1);
-        self.wire = Some(Wire::dial(&self.connect, left).map_err(|loss| self.lost(loss.error))?);
+        self.wire = Some(Wire::dial(&self.connect, left, false).map_err(|loss| self.lost(loss.error))?);
         self.voter.reconnect();
         self.transmit();
         Ok(())
@@ -349,7 +353,7 @@ impl Exchange for Client {
 /// If nobody answers, or what answers is no server of this kind.
 pub fn ask_status(connect: &Connect) -> Result<String, ExchangeError> {
     use signvote_election::wire::{ToWorker, ask};
-    let mut wire = Wire::dial(connect, connect.patience).map_err(|loss| loss.error)?;
+    let mut wire = Wire::dial(connect, connect.patience, true).map_err(|loss| loss.error)?;
     if let Some(outbound) = &wire.outbound {
         let _ = outbound.send(ask());
     }
@@ -371,13 +375,14 @@ pub fn ask_status(connect: &Connect) -> Result<String, ExchangeError> {
 async fn carry(
     to: Connect,
     patience: Duration,
+    first: bool,
     connected: std_mpsc::Sender<Result<(), Loss>>,
     mut frames: mpsc::UnboundedReceiver<Bytes>,
     inbound: mpsc::Sender<Result<Vec<u8>, Loss>>,
 ) {
     let caller_gone = inbound.clone();
     let stream = tokio::select! {
-        stream = dial(&to, patience) => stream,
+        stream = dial(&to, patience, first) => stream,
         () = caller_gone.closed() => return,
     };
     let stream = match stream {
@@ -485,32 +490,43 @@ fn loss_of(address: &str, error: ReadError) -> Loss {
     match error {
         ReadError::Io(error) => match tls::explain(error) {
             Error::Lost(error) => Loss::passing(ReadError::Io(error).to_string()),
-            // Its certificate does not count: that does not change by itself.
-            error => Loss::untrusted(address, &error),
+            // Its certificate does not count: that does not change by itself. All else is a record that was damaged on
+            // its way, say.
+            error => match &error {
+                Error::Untrusted(fault) | Error::RefusedBy(fault) if fault.lasts() => {
+                    Loss::untrusted(address, &error)
+                }
+                _ => Loss::passing(error.to_string()),
+            },
         },
         error => Loss::passing(error.to_string()),
     }
 }
 
-/// Tries to connect for as long as the patience lasts; a name that does not resolve fails at once.
-async fn dial(to: &Connect, patience: Duration) -> Result<TcpStream, Loss> {
+/// Tries to connect for as long as the patience lasts; at `first` a name that does not resolve fails at once.
+async fn dial(to: &Connect, patience: Duration, first: bool) -> Result<TcpStream, Loss> {
     // A time that no clock reaches is as good as a year.
     let until = Instant::now().checked_add(patience).unwrap_or_else(|| Instant::now() + YEAR);
     let mut attempts = 0;
     loop {
-        let addresses: Vec<_> = match tokio::net::lookup_host(&to.address).await {
-            Ok(addresses) => addresses.collect(),
+        let error = match tokio::net::lookup_host(&to.address).await {
+            Ok(addresses) => {
+                let addresses: Vec<_> = addresses.collect();
+                let attempt = TcpStream::connect(&addresses[..]);
+                let left = until.saturating_duration_since(Instant::now()).max(FIRST_PAUSE);
+                match tokio::time::timeout(left, attempt).await {
+                    Ok(Ok(stream)) => return Ok(stream),
+                    Ok(Err(error)) => error.to_string(),
+                    Err(_) => "no answer".into(),
+                }
+            }
             Err(error) => {
                 let reason = format!("cannot find the server's address {:?}: {error}", to.address);
-                return Err(Loss::for_good(reason));
+                if first {
+                    return Err(Loss::for_good(reason));
+                }
+                reason
             }
-        };
-        let attempt = TcpStream::connect(&addresses[..]);
-        let left = until.saturating_duration_since(Instant::now()).max(FIRST_PAUSE);
-        let error = match tokio::time::timeout(left, attempt).await {
-            Ok(Ok(stream)) => return Ok(stream),
-            Ok(Err(error)) => error.to_string(),
-            Err(_) => "no answer".into(),
         };
         let pause = spread(pause(attempts));
         attempts += 1;

@@ -135,6 +135,13 @@ pub enum Fault {
     Other(String),
 }
 
+impl Fault {
+    /// Whether it is there the next time as well: it is about a certificate, and not about what came on one connection.
+    pub(crate) fn lasts(&self) -> bool {
+        !matches!(self, Self::NoTls | Self::Other(_))
+    }
+}
+
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

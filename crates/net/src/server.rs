@@ -112,10 +112,9 @@ pub async fn serve(
     while !shell.done {
         // A time that no clock reaches is no timeout.
         let timeout = shell.election.next_timeout().and_then(|at| shell.start.checked_add(at));
-        let full = shell.leaving.len() >= SPARE_CONNECTIONS;
         tokio::select! {
             Some((peer, message)) = from_peers.recv() => shell.receive(peer, message),
-            accepted = accept(&listener, accept_from), if !full => match accepted {
+            accepted = accept(&listener, accept_from) => match accepted {
                 Ok((stream, address)) => shell.welcome(stream, address),
                 // Out of file descriptors, say: that concerns newcomers, not the run.
                 Err(_) => accept_from = Instant::now() + ACCEPT_PAUSE,
@@ -126,7 +125,6 @@ pub async fn serve(
                     shell.greeted(greeted);
                 }
             }
-            // Makes room for newcomers.
             Some(_) = shell.leaving.join_next() => {}
             () = sleep_until(timeout) => shell.election.handle_timeout(shell.start.elapsed()),
             _ = revocations.tick(), if shell.options.tls.is_some() => shell.revoke(),
@@ -174,8 +172,10 @@ struct Shell<'a> {
     start: Instant,
     /// Those whose queues were too long when they were last sent something.
     congested: Vec<PeerId>,
-    /// Connections that are done with, but may still have something to say.
+    /// Connections that are done with, but may still have something to say, and how to end the one of a stranger
+    /// that has been at it longest.
     leaving: JoinSet<()>,
+    leaving_strangers: VecDeque<AbortHandle>,
     done: bool,
 }
 
@@ -200,6 +200,7 @@ impl<'a> Shell<'a> {
             start: Instant::now(),
             congested: Vec::new(),
             leaving: JoinSet::new(),
+            leaving_strangers: VecDeque::new(),
             done: false,
         }
     }
@@ -218,12 +219,6 @@ impl<'a> Shell<'a> {
             self.connect(read, write, counters, origin, None);
             return;
         };
-        self.oldest_handshakes.retain(|handshake| !handshake.is_finished());
-        if self.oldest_handshakes.len() >= SPARE_CONNECTIONS
-            && let Some(oldest) = self.oldest_handshakes.pop_front()
-        {
-            oldest.abort();
-        }
         let task = async move {
             let stream = Counted::new(stream, Arc::clone(&counters));
             let outcome = match tokio::time::timeout(HANDSHAKE, tls.accept(stream)).await {
@@ -234,13 +229,19 @@ impl<'a> Shell<'a> {
             Greeted { address, counters, outcome }
         };
         let handle = self.handshakes.spawn(task);
-        self.oldest_handshakes.push_back(handle);
+        make_way(&mut self.oldest_handshakes, handle);
     }
 
     /// A handshake is through, or has failed.
     fn greeted(&mut self, Greeted { address, counters, outcome }: Greeted) {
         let address = address.ip().to_string();
-        let (stream, peer) = match outcome {
+        // Its handshake may have begun before somebody was put on the list of revoked certificates.
+        let still_valid =
+            |secured: (_, Peer)| match self.options.tls.as_ref().map(|tls| tls.still_valid(&secured.1)) {
+                Some(Err(error)) => Err(error.to_string()),
+                _ => Ok(secured),
+            };
+        let (stream, peer) = match outcome.and_then(still_valid) {
             Ok(secured) => secured,
             Err(reason) => {
                 self.election.stranger(self.start.elapsed(), &address, &reason);
@@ -409,14 +410,17 @@ impl<'a> Shell<'a> {
     fn close(&mut self, peer: PeerId) {
         if let Some(connection) = self.connections.remove(&peer) {
             self.keep_traffic(&connection);
-            self.leaving.spawn(connection.leave());
+            let stranger = connection.slot.is_none();
+            let handle = self.leaving.spawn(connection.leave());
+            if stranger {
+                make_way(&mut self.leaving_strangers, handle);
+            }
         }
     }
 
     fn abort(&mut self, peer: PeerId) {
         if let Some(connection) = self.connections.remove(&peer) {
             self.keep_traffic(&connection);
-            connection.abort();
         }
     }
 
@@ -474,6 +478,17 @@ impl<'a> Shell<'a> {
         });
         while self.leaving.join_next().await.is_some() {}
     }
+}
+
+/// Adds a task to those that are bounded in number: the oldest one ends for it.
+fn make_way(tasks: &mut VecDeque<AbortHandle>, newest: AbortHandle) {
+    tasks.retain(|task| !task.is_finished());
+    if tasks.len() >= SPARE_CONNECTIONS
+        && let Some(oldest) = tasks.pop_front()
+    {
+        oldest.abort();
+    }
+    tasks.push_back(newest);
 }
 
 fn no_traffic(slot: Slot) -> Traffic {

@@ -20,7 +20,7 @@ use tokio::sync::mpsc;
 
 use super::{run_directory, write_config};
 use crate::exit::{Exit, Failure};
-use crate::flags::{Aggregate, Deadline, SameIdentity, ServerFlags};
+use crate::flags::{Aggregate, Deadline, OnFullDisk, SameIdentity, ServerFlags};
 use crate::processes::{runtime, told_to_stop};
 use crate::progress::{self, Progress};
 use crate::rules::seconds;
@@ -121,6 +121,11 @@ fn prepare(flags: &ServerFlags) -> Result<Prepared, Failure> {
             "--record-ballots goes with a log: not with --durable off, and not with --aggregate mean";
         return Err(Failure::usage(message));
     }
+    if serving.durable == Durable::Always && serving.on_full_disk == OnFullDisk::GoOn {
+        let message = "--durable always promises that nobody is told of a round that is not on disk: \
+                       --on-full-disk go-on goes with interval or off";
+        return Err(Failure::usage(message));
+    }
     let options = Options {
         durable: serving.durable,
         max_bytes: u64::from(serving.log_mib) * MIB,
@@ -138,7 +143,13 @@ fn prepare(flags: &ServerFlags) -> Result<Prepared, Failure> {
             let notice = format!("no round of {} had begun: the run begins now", path.display());
             begin(flags, options, keep, vec![notice])
         }
-        recovered => resume(flags, path, recovered?, options),
+        recovered => {
+            let mut recovered = recovered?;
+            if serving.new_incarnation {
+                recovered.distrust();
+            }
+            resume(flags, path, recovered, options)
+        }
     }
 }
 

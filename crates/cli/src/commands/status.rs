@@ -43,6 +43,7 @@ fn table(status: &Status) -> String {
     let (quorum, liars) = (status.quorum, status.tolerated_liars);
     row("quorum", format!("{quorum} of {}, tolerates {liars} liars", status.workers.len()));
     row("last round", or_none(&status.last_reason));
+    row("open round", or_none(&status.open_reason));
     row("deadline", status.deadline_reason.clone());
     let waiting: Vec<_> = status.waiting_for.iter().map(|slot| slot.to_string()).collect();
     row("waiting for", or_none(&waiting.join(", ")));

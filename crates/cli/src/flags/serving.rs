@@ -161,6 +161,11 @@ pub(crate) struct ServingFlags {
     #[arg(long, default_value_t = 30.0, value_name = "SECONDS")]
     pub(crate) return_grace: f64,
 
+    /// With --resume: rounds are missing from the log although it looks whole, because it was cut by hand.
+    #[arg(long, requires = "resume")]
+    #[serde(skip)]
+    pub(crate) new_incarnation: bool,
+
     /// Seconds that the open round may take once the server is told to stop.
     #[arg(long, default_value_t = 30.0, value_name = "SECONDS")]
     pub(crate) stop_patience: f64,
@@ -179,6 +184,7 @@ impl ServingFlags {
             ring_mib: 64,
             record_ballots: false,
             return_grace: 0.0,
+            new_incarnation: false,
             stop_patience: 0.0,
         }
     }

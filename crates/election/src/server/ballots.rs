@@ -3,10 +3,10 @@
 use std::ops::Range;
 
 use bytes::Bytes;
-use signvote_kernels::{self as kernels, Agreement, Ballot, Coin, Tie, words};
+use signvote_kernels::{self as kernels, Agreement, Ballot, words};
 
 use super::Config;
-use crate::chain::{coin_key, update_hash, verdict_hash};
+use crate::chain::{tie, update_hash, verdict_hash};
 use crate::dense::{DenseState, accumulate, apply_dense};
 use crate::seal::{ballot_root, chunk_hash};
 use crate::wire::{FloatBytes, PlaneBytes, to_server, to_worker};
@@ -193,13 +193,7 @@ impl Vote {
         coordinates: usize,
         voters: &SlotSet,
     ) -> Decision {
-        let tie = match self.tie {
-            TiePolicy::Coin => {
-                Tie::Coin(Coin { key: coin_key(self.seed, round), first_word: words.start as u64 })
-            }
-            TiePolicy::Hold => Tie::Hold,
-            TiePolicy::Positive => Tie::Positive,
-        };
+        let tie = tie(self.tie, self.seed, round, words.start);
         let ballots: Vec<_> =
             voters.iter().map(|slot| self.places[slot.index()].ballot(chunk, words.clone())).collect();
         let signs = &mut self.verdict.signs[words.clone()];

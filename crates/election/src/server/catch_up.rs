@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::members::PeerState;
-use super::ring::CatchUp;
+use super::ring::{CatchUp, Snapshot};
 use super::{Phase, Server};
 use crate::decision::{self, Return};
 use crate::wire::{to_server, to_worker};
@@ -41,7 +41,7 @@ impl Server {
     }
 
     /// Verdicts that are longer than this are not replayed: x is shorter. (A piece goes out at once either way.)
-    fn most_replayed(&self) -> u64 {
+    pub(super) fn most_replayed(&self) -> u64 {
         let state_bytes = self.model.as_ref().map_or(0, |model| model.x.len() * 4);
         state_bytes.max(PIECE_BYTES) as u64
     }
@@ -75,6 +75,16 @@ impl Server {
         let PeerState::Active { slot, behind: Some(way) } = &mut peer.state else { return };
         let slot = *slot;
         peer.until = Some(now.saturating_add(self.config.joining_timeout));
+        if let Phase::Finishing(until) = &mut self.phase {
+            // The end waits for those who are on their way to it.
+            *until = (*until).max(now.saturating_add(self.config.farewell_timeout));
+        }
+        let stale = |it: &Snapshot| it.position.round != self.at.round && !it.leads_on(&self.ring, most);
+        if way.snapshot.as_ref().is_some_and(|(snapshot, _)| stale(snapshot)) {
+            // By the time that all of it is there it would be too old: a newer one, of which all have the same.
+            let snapshot = self.shared.snapshot(&self.ring, most, self.at, &model.x);
+            *way = CatchUp { next: snapshot.position.round, snapshot: Some((snapshot, 0)) };
+        }
         let mut frames = Vec::new();
         let mut bytes = 0;
         while bytes < PIECE_BYTES {
@@ -116,12 +126,12 @@ impl Server {
     }
 
     /// Those whose queues are too long get what comes now when they have drained.
-    pub(super) fn leave_behind(&mut self, now: Duration) {
+    pub(super) fn leave_behind(&mut self) {
         let next = self.at.round;
         for peer in self.peers.values_mut().filter(|peer| peer.congested) {
             if let PeerState::Active { behind: behind @ None, .. } = &mut peer.state {
+                // However long its link takes for what waits: a host that is gone is the shell's to notice.
                 *behind = Some(CatchUp { snapshot: None, next });
-                peer.until = Some(now.saturating_add(self.config.joining_timeout));
             }
         }
     }

@@ -90,6 +90,12 @@ pub(super) struct Member {
 }
 
 impl Member {
+    /// It was waited for in vain, and is not waited for until it has proved itself.
+    pub(super) fn miss(&mut self) {
+        self.missed = self.missed.saturating_add(1);
+        self.probation = Some(0);
+    }
+
     pub(super) fn record(&self, slot: Slot) -> WorkerRecord {
         let votes = self.agree + self.disagree;
         WorkerRecord {
@@ -254,6 +260,8 @@ impl Server {
         let member = &mut self.members[slot.index()];
         if member.identity.as_ref() != Some(&identity) {
             member.identity = Some(identity.clone());
+            // What another key has signed proves nothing of this one.
+            self.open.seals.retain(|&(known, _)| known != slot);
             self.outputs.push_back(Output::Bound { slot, identity });
         }
     }
@@ -427,7 +435,7 @@ impl Server {
             self.origins.turned_away += 1;
             return;
         }
-        self.event(Event::Refused { name: String::new(), reason: format!("{address}: {reason}") });
+        self.tell_refused(now, &origin, String::new(), format!("{address}: {reason}"));
         self.count_offence(now, origin, reason);
     }
 
@@ -459,14 +467,14 @@ impl Server {
 
     /// Forgets a peer. Its place is free again, and nobody waits for its vote any more.
     pub(super) fn part(&mut self, now: Duration, peer: PeerId, reason: &str) {
-        let Some(Peer { name, state, joins, .. }) = self.peers.remove(&peer) else { return };
-        let reason = reason.to_owned();
+        let Some(Peer { name, origin, state, joins, .. }) = self.peers.remove(&peer) else { return };
+        let (origin, reason) = (origin.key(), reason.to_owned());
         match state {
             PeerState::Active { slot, .. } => {
-                self.event(match joins {
-                    None => Event::Left { slot, name, round: self.at.round, reason },
-                    Some(_) => Event::Refused { name, reason },
-                });
+                match joins {
+                    None => self.event(Event::Left { slot, name, round: self.at.round, reason }),
+                    Some(_) => self.tell_refused(now, &origin, name, reason),
+                }
                 match self.phase {
                     Phase::Running => {
                         self.open.expected.remove(slot);
@@ -476,10 +484,18 @@ impl Server {
                 }
             }
             PeerState::Offering { .. } => {
-                self.event(Event::Refused { name, reason });
+                self.tell_refused(now, &origin, name, reason);
                 self.ask_next_for_model(now);
             }
-            _ => self.event(Event::Refused { name, reason }),
+            _ => self.tell_refused(now, &origin, name, reason),
+        }
+    }
+
+    /// Says that somebody was not let in, unless that has been said often enough of where it comes from: whoever tries
+    /// again and again must not fill the log.
+    fn tell_refused(&mut self, now: Duration, origin: &str, name: String, reason: String) {
+        if self.origins.is_news(now, origin, self.config.patience) {
+            self.event(Event::Refused { name, reason });
         }
     }
 

@@ -27,7 +27,10 @@ impl Default for Patience {
 
 #[derive(Debug)]
 struct Offender {
+    /// Offences, and refusals that were told, since the window began.
     count: u32,
+    told: u32,
+    since: Duration,
     last: Duration,
     kept_out_until: Option<Duration>,
 }
@@ -46,25 +49,35 @@ impl Origins {
     /// Counts an offence. Gives how long the origin is kept out from now on, if this was one too many.
     pub(super) fn offend(&mut self, now: Duration, origin: &str, patience: Patience) -> Option<Duration> {
         self.offences += 1;
-        if self.offenders.len() >= MOST && !self.offenders.contains_key(origin) {
-            self.forget_oldest();
-        }
-        let offender = self.offenders.entry(origin.to_owned()).or_insert(Offender {
-            count: 0,
-            last: now,
-            kept_out_until: None,
-        });
-        if now.saturating_sub(offender.last) > patience.window {
-            offender.count = 0;
-        }
+        let offender = self.offender(now, origin, patience);
         offender.count = offender.count.saturating_add(1);
-        offender.last = now;
         if offender.count <= patience.offences || offender.kept_out_until.is_some_and(|until| until > now) {
             return None;
         }
         offender.count = 0;
         offender.kept_out_until = Some(now.saturating_add(patience.kept_out));
         Some(patience.kept_out)
+    }
+
+    /// Whether a refusal of this origin is worth telling: as many are told in a window as offences are forgiven.
+    pub(super) fn is_news(&mut self, now: Duration, origin: &str, patience: Patience) -> bool {
+        let offender = self.offender(now, origin, patience);
+        offender.told = offender.told.saturating_add(1);
+        offender.told <= patience.offences.saturating_add(1)
+    }
+
+    /// What is known of this origin in the present window.
+    fn offender(&mut self, now: Duration, origin: &str, patience: Patience) -> &mut Offender {
+        if self.offenders.len() >= MOST && !self.offenders.contains_key(origin) {
+            self.forget_oldest();
+        }
+        let new = || Offender { count: 0, told: 0, since: now, last: now, kept_out_until: None };
+        let offender = self.offenders.entry(origin.to_owned()).or_insert_with(new);
+        if now.saturating_sub(offender.since) > patience.window {
+            (offender.count, offender.told, offender.since) = (0, 0, now);
+        }
+        offender.last = now;
+        offender
     }
 
     /// How long this origin is still kept out.
@@ -115,6 +128,15 @@ mod tests {
         for time in [0, 11, 22, 33] {
             assert_eq!(origins.offend(seconds(time), "a", PATIENCE), None);
         }
+    }
+
+    #[test]
+    fn refusals_are_told_as_often_as_offences_are_forgiven_and_once_more() {
+        let mut origins = Origins::default();
+        let told = |origins: &mut Origins, time| origins.is_news(seconds(time), "a", PATIENCE);
+        assert_eq!([0, 1, 2, 3, 9].map(|time| told(&mut origins, time)), [true, true, true, false, false]);
+        assert!(origins.is_news(seconds(9), "b", PATIENCE));
+        assert!(told(&mut origins, 11), "another window");
     }
 
     #[test]

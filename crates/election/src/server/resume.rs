@@ -60,7 +60,10 @@ impl Server {
             // Nobody had voted yet: everyone was there.
             None => (0..server.members.len()).map(Slot::from_index).collect(),
         };
-        server.open.grace = Some(now.saturating_add(server.config.return_grace));
+        let grace = now.saturating_add(server.config.return_grace);
+        server.open.grace = Some(grace);
+        // A deadline counts from when those could have voted who are waited for.
+        server.open.deadline = server.open.deadline.map(|deadline| deadline.max(grace));
         for Record { before, frames, .. } in records {
             if frames.iter().any(|frame| frame.len() <= LENGTH_BYTES) {
                 return Err(Error::malformed("log of verdicts", "whole frames", "an empty one"));

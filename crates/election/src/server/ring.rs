@@ -1,7 +1,7 @@
 //! The verdicts of recent rounds, and how a worker that is behind gets them.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 
 use bytes::Bytes;
 
@@ -71,9 +71,18 @@ pub(super) struct Snapshot {
     pub(super) x: Vec<f32>,
 }
 
-/// The newest snapshot, for as long as somebody is being sent it.
+/// The newest snapshot, for as long as it is of use: whoever comes meanwhile, and comes again, is sent the same.
 #[derive(Debug, Default)]
-pub(super) struct Shared(Weak<Snapshot>);
+pub(super) struct Shared(Option<Arc<Snapshot>>);
+
+impl Snapshot {
+    /// Whether the ring leads on from it by `most_bytes` at most.
+    pub(super) fn leads_on(&self, ring: &Ring, most_bytes: u64) -> bool {
+        let at = self.position;
+        let held = ring.round(at.round).is_some_and(|entry| entry.before.chain == at.chain);
+        held && ring.bytes_from(at.round) <= most_bytes
+    }
+}
 
 impl Shared {
     /// The snapshot that is there if the ring leads on from it by `most_bytes` at most, else a new one.
@@ -84,17 +93,17 @@ impl Shared {
         position: Position,
         x: &[f32],
     ) -> Arc<Snapshot> {
-        let usable = |snapshot: &Arc<Snapshot>| {
-            let at = snapshot.position;
-            let leads_on = ring.round(at.round).is_some_and(|entry| entry.before.chain == at.chain);
-            at == position || leads_on && ring.bytes_from(at.round) <= most_bytes
-        };
-        if let Some(snapshot) = self.0.upgrade().filter(usable) {
-            return snapshot;
+        let usable = |it: &&Arc<Snapshot>| it.position == position || it.leads_on(ring, most_bytes);
+        if let Some(snapshot) = self.0.as_ref().filter(usable) {
+            return Arc::clone(snapshot);
         }
         let snapshot = Arc::new(Snapshot { position, x: x.to_vec() });
-        self.0 = Arc::downgrade(&snapshot);
-        snapshot
+        Arc::clone(self.0.insert(snapshot))
+    }
+
+    /// Lets go of the snapshot once it is of no use. To be called when a round has been pushed.
+    pub(super) fn release(&mut self, ring: &Ring, most_bytes: u64) {
+        self.0.take_if(|snapshot| !snapshot.leads_on(ring, most_bytes));
     }
 }
 

@@ -56,7 +56,7 @@ pub(super) struct OpenRound {
     opened: Duration,
     /// When whole ballots were in, since the opening.
     arrivals: Vec<Duration>,
-    seals: Vec<(Slot, Signature)>,
+    pub(super) seals: Vec<(Slot, Signature)>,
     pub(super) reports: Vec<Option<Report>>,
     ties: usize,
     holds: usize,
@@ -134,7 +134,7 @@ impl Server {
         if known && !self.open.newcomers.contains(slot) {
             return Err(Error::misbehaved("report once a round", format!("worker {slot}, round {round}")));
         }
-        if non_finite > 0 {
+        if non_finite > 0 && !known {
             self.event(Event::NonFinite { slot, round, coordinates: non_finite });
         }
         Ok(())
@@ -207,19 +207,21 @@ impl Server {
         Ok(())
     }
 
-    /// Whose signatures the commit waits for: they have voted on every chunk, and are there.
+    /// Whose signatures the commit waits for: they have voted on every chunk, are there, and are waited for at all.
     fn unsealed(&self) -> Vec<(PeerId, Slot)> {
-        let sealed = |slot: Slot| self.open.seals.iter().any(|&(known, _)| known == slot);
-        let owed =
-            |slot: Slot| self.open.has_voted(slot) && !sealed(slot) && !self.open.newcomers.contains(slot);
+        let open = &self.open;
+        let sealed = |slot: Slot| open.seals.iter().any(|&(known, _)| known == slot);
+        let awaited = |slot: Slot| open.expected.contains(slot) && !open.newcomers.contains(slot);
+        let owed = |slot: Slot| open.has_voted(slot) && awaited(slot) && !sealed(slot);
         let signs = self.config.terms.signed && self.config.terms.aggregate == crate::AggregateKind::Vote;
         self.active().filter(|&(_, slot)| signs && owed(slot)).collect()
     }
 
-    /// A worker that votes and does not sign breaks a rule.
+    /// A worker that votes and does not sign breaks a rule, and has been waited for in vain.
     pub(super) fn put_out_unsealed(&mut self, now: Duration) {
         self.open.seal_by = None;
         for (peer, slot) in self.unsealed() {
+            self.members[slot.index()].miss();
             let details = format!("worker {slot} did not sign its ballot of round {}", self.at.round);
             self.offend(now, peer, &Error::misbehaved("sign the ballot that was cast", details).to_string());
         }
@@ -235,23 +237,39 @@ impl Server {
         self.commit_if_decided(now);
     }
 
-    fn close_chunk(&mut self, chunk: usize) {
-        let Some(model) = &mut self.model else { return };
-        let open = &mut self.open;
-        let state = &mut open.chunks[chunk];
-        if state.decided.is_some() {
-            return;
-        }
-        let close = decision::close(Turnout {
+    fn turnout(&self, chunk: &Chunk) -> Turnout {
+        let open = &self.open;
+        Turnout {
             expected: open.expected.len(),
-            expected_voted: open.expected.iter().filter(|&slot| state.voted.contains(slot)).count(),
-            voted: state.voted.len(),
+            expected_voted: open.expected.iter().filter(|&slot| chunk.voted.contains(slot)).count(),
+            voted: chunk.voted.len(),
             quorum: self.config.quorum,
             deadline_passed: open.deadline_passed,
-        });
+        }
+    }
+
+    /// What the open round waits for.
+    pub(super) fn why_open(&self) -> String {
+        if self.phase != Phase::Running {
+            return String::new();
+        }
+        match self.open.chunks.iter().find(|chunk| chunk.decided.is_none()) {
+            Some(chunk) => decision::close(self.turnout(chunk)).reason,
+            None => "all is decided, a signature is on its way".into(),
+        }
+    }
+
+    fn close_chunk(&mut self, chunk: usize) {
+        if self.open.chunks[chunk].decided.is_some() {
+            return;
+        }
+        let close = decision::close(self.turnout(&self.open.chunks[chunk]));
         if !close.decide {
             return;
         }
+        let Some(model) = &mut self.model else { return };
+        let open = &mut self.open;
+        let state = &mut open.chunks[chunk];
         let decision = model.ballots.decide(self.at.round, chunk, &state.voted);
         state.decided = Some(decision.frame.clone());
         state.hash = decision.hash;
@@ -270,7 +288,7 @@ impl Server {
         if self.phase != Phase::Running || self.open.chunks.iter().any(|chunk| chunk.decided.is_none()) {
             return;
         }
-        if !self.open.deadline_passed && !self.unsealed().is_empty() {
+        if !self.unsealed().is_empty() {
             self.open.seal_by.get_or_insert(now.saturating_add(SEAL_PATIENCE));
             return;
         }
@@ -307,10 +325,13 @@ impl Server {
             reason: self.last_reason.clone(),
         };
         self.broadcast(&commit);
-        self.leave_behind(now);
+        self.leave_behind();
         self.event(committed);
         self.tell_who_was_late();
         if self.at.round.0 >= self.config.terms.rounds {
+            // Those who have just lost their connections come back to hear of it.
+            let there: SlotSet = self.active().map(|(_, slot)| slot).collect();
+            self.untold = voters.iter().filter(|&slot| !there.contains(slot)).collect();
             self.finish(now, "all rounds are done");
         } else if let Some((_, reason)) = self.pausing.take() {
             self.go(&reason);
@@ -341,6 +362,7 @@ impl Server {
             ballots,
         })));
         self.ring.push(Entry { before, frames });
+        self.shared.release(&self.ring, self.most_replayed());
     }
 
     fn remember_digest(&mut self) {
@@ -373,8 +395,7 @@ impl Server {
                 Some(rounds) => *rounds += 1,
                 // Waited for in vain: the others have paid a deadline for it, and will not pay another one.
                 None if open.deadline_passed && open.expected.contains(slot) && !whole => {
-                    member.missed = member.missed.saturating_add(1);
-                    member.probation = Some(0);
+                    member.miss();
                 }
                 None => {}
             }

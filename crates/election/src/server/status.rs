@@ -35,6 +35,8 @@ pub struct Status {
     pub deadline_seconds: Option<f64>,
     /// Why the last round closed.
     pub last_reason: String,
+    /// What the open round waits for.
+    pub open_reason: String,
     /// Why the deadline is what it is.
     pub deadline_reason: String,
     /// Rules broken by peers, in the whole run of this server.
@@ -149,6 +151,7 @@ impl Server {
             waiting_for: self.open.expected.iter().filter(missing).collect(),
             deadline_seconds: deadline.map(|deadline| deadline.as_secs_f64()),
             last_reason: self.last_reason.clone(),
+            open_reason: self.why_open(),
             deadline_reason,
             offences: self.origins.offences,
             kept_out: self.origins.count_kept_out(now),

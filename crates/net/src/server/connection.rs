@@ -43,7 +43,16 @@ pub(super) struct Connection {
     pub(super) slot: Option<Slot>,
     /// What it was let in with.
     pub(super) certificate: Option<Peer>,
-    tasks: [tokio::task::JoinHandle<()>; 2],
+    tasks: Tasks,
+}
+
+/// The tasks of a connection, which end with this at the latest.
+struct Tasks([tokio::task::JoinHandle<()>; 2]);
+
+impl Drop for Tasks {
+    fn drop(&mut self) {
+        self.0.iter().for_each(tokio::task::JoinHandle::abort);
+    }
 }
 
 impl Connection {
@@ -105,22 +114,18 @@ impl Connection {
                 }
             })
         };
-        let tasks = [reader, writer];
+        let tasks = Tasks([reader, writer]);
         Self { queue, queued_bytes, behind, allowed, counters, slot: None, certificate, tasks }
     }
 
     /// Lets the queue drain, then the peer hang up; neither for ever.
     pub(super) async fn leave(self) {
-        drop(self.queue);
-        let [mut reader, mut writer] = self.tasks;
-        let _ = tokio::time::timeout(DRAIN, &mut writer).await;
+        let Self { queue, mut tasks, .. } = self;
+        drop(queue);
+        let [reader, writer] = &mut tasks.0;
+        let _ = tokio::time::timeout(DRAIN, &mut *writer).await;
         writer.abort();
-        let _ = tokio::time::timeout(LINGER, &mut reader).await;
-        reader.abort();
-    }
-
-    pub(super) fn abort(self) {
-        self.tasks.iter().for_each(tokio::task::JoinHandle::abort);
+        let _ = tokio::time::timeout(LINGER, reader).await;
     }
 }
 

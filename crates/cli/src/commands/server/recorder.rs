@@ -71,17 +71,16 @@ impl Recorder {
         }
         let round = election.round();
         let write = |path: &std::path::Path| save_model(path, layout, x, round, settings);
+        let base = || Base { position: election.position(), digest: DigestTree::new(x).root() };
         match &mut self.store {
             Store::Model => write(&self.directory.model())?,
             Store::Ledger(ledger) => {
-                let base = Base { position: election.position(), digest: DigestTree::new(x).root() };
-                ledger.rotate(base, write)?;
+                ledger.rotate(base(), write)?;
             }
             Store::Awaited { options, members } => {
-                let base = Base { position: election.position(), digest: DigestTree::new(x).root() };
                 let Some(charter) = election.charter() else { return Ok(()) };
                 let run_dir = self.directory.path();
-                let mut ledger = Ledger::create(run_dir, charter.encode(), base, options.clone(), write)?;
+                let mut ledger = Ledger::create(run_dir, charter.encode(), base(), options.clone(), write)?;
                 members.iter().try_for_each(|(slot, identity)| ledger.bind(*slot, identity))?;
                 self.store = Store::Ledger(Box::new(ledger));
             }
@@ -111,19 +110,16 @@ impl Recorder {
             Event::Traffic { workers, .. } => self.traffic.clone_from(workers),
             // A log starts with the run.
             Event::Started { .. } if matches!(self.store, Store::Awaited { .. }) => self.save(election)?,
-            // The model is on disk before anyone hears that the run is over.
+            // From here on a file that cannot be written is a failure, whatever was told: there is no later.
             Event::Finished { .. } => {
+                self.ended = Some(event.clone());
                 self.save(election)?;
                 self.close()?;
-                self.ended = Some(event.clone());
             }
-            Event::Paused { .. } => {
-                self.ended = Some(event.clone());
-                // Where the disk has failed, what is on it is all there is.
-                if self.failure.is_none() {
-                    self.save(election)?;
-                    self.close()?;
-                }
+            // A run that has not begun leaves nothing to go on with.
+            Event::Paused { .. } if !matches!(self.store, Store::Awaited { .. }) => {
+                self.save(election)?;
+                self.close()?;
             }
             _ => {}
         }
@@ -140,7 +136,7 @@ impl Recorder {
         if self.on_full_disk == OnFullDisk::GoOn && failure.exit == Exit::Files && self.ended.is_none() {
             if self.not_durable.is_none() {
                 self.not_durable = Some(round);
-                tracing::error!(round = round.0, "rounds are not kept from here on: {failure}");
+                tracing::error!(round = round.0, "the run is not kept from here on: {failure}");
                 // It may well not fit either.
                 let _ = self.log.append(&Event::NotDurable { round, reason: failure.to_string() });
             }
@@ -192,8 +188,8 @@ impl Observer for Recorder {
 
     fn record(&mut self, record: &Record, _: &Server) -> ControlFlow<String> {
         let result = match &mut self.store {
-            // Until a snapshot makes up for the gap.
-            Store::Ledger(ledger) if self.not_durable.is_none() => ledger.record(record),
+            // A log that has a gap refuses by itself, until a snapshot makes up for it.
+            Store::Ledger(ledger) => ledger.record(record),
             _ => Ok(()),
         };
         self.weigh(result.map_err(Failure::from), record.round())
