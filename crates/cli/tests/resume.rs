@@ -154,6 +154,24 @@ fn a_run_whose_first_snapshot_was_all_there_was_begins_anew() {
     audit(&here);
 }
 
+#[test]
+fn a_ledger_keeps_to_its_size() {
+    let (_guard, here) = directory();
+    // A pair of snapshot and log is 814 kB and 50 times 26 kB.
+    let (mut server, address) = serve(&here, &format!("{RULES} --durable always --log-mib 5"));
+    let workers = workers(&here, &address);
+    server.rounds(180);
+    server.kill();
+    drop(server.ended());
+    let files = common::names(&here.join("run/ledger"));
+    let size: u64 =
+        files.iter().map(|name| fs::metadata(here.join("run/ledger").join(name)).expect("ours").len()).sum();
+    assert!(files.iter().any(|name| name == "000000000150.log") && !files[0].starts_with("000000000000"));
+    // The open pair may grow beyond it until the next snapshot.
+    assert!(size < (5 << 20) + 60 * 26_000, "{size} bytes in {files:?}");
+    ends_well(resume(&here, &address, ""), workers);
+}
+
 /// A run that was killed under way.
 fn killed(here: &Path) {
     let (mut server, address) = serve(here, &format!("{RULES} --durable always"));

@@ -9,6 +9,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use common::family::memory_mib;
 use common::random::Random;
 use common::{Process, directory, run, serve};
 use rustls::pki_types::pem::PemObject;
@@ -19,13 +20,6 @@ use rustls::{ClientConfig, ClientConnection, RootCertStore, Stream};
 const STREAMS: u64 = 10_000;
 /// Growth that counts as flat: buffers of connections that come and go, and the ring, which fills with rounds.
 const FLAT_MIB: u64 = 24;
-
-/// Resident memory of a process, in MiB.
-fn memory(process: &Process) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", process.pid())).expect("it runs");
-    let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("its memory");
-    line.split_whitespace().nth(1).and_then(|kib| kib.parse::<u64>().ok()).expect("a number") / 1024
-}
 
 /// Connects, says something, and hears what comes; a server that hangs up is as good as one that answers.
 fn say(address: &str, bytes: &[u8]) -> usize {
@@ -56,7 +50,7 @@ fn without_a_certificate(address: &str, roots: &RootCertStore) {
 fn attack(server: &mut Process, address: &str, secure: bool, here: &Path) {
     // The ring has filled with what it holds by then: the memory of a server grows until it has.
     server.rounds(250);
-    let before = memory(server);
+    let before = memory_mib(server);
     let mut random = Random::seeded();
     let mut longest = 0;
     for _ in 0..200 {
@@ -97,7 +91,7 @@ fn attack(server: &mut Process, address: &str, secure: bool, here: &Path) {
     } else {
         server.rounds(270);
     }
-    let after = memory(server);
+    let after = memory_mib(server);
     assert!(after <= before + FLAT_MIB, "{before} MiB before, {after} after");
     drop(silent);
     report(secure, before, after);

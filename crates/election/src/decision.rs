@@ -97,7 +97,7 @@ pub fn deadline(rule: DeadlineRule, arrivals: &[Duration]) -> (Option<Duration>,
     (
         Some(after),
         format!(
-            "rounds may close after {after:?}: in 9 of 10 of the last {rounds} the quorum was in after {usual:?}"
+            "rounds may close after {after:.1?}: in 9 of 10 of the last {rounds} the quorum was in after {usual:.1?}"
         ),
     )
 }

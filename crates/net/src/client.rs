@@ -1,6 +1,7 @@
 //! A worker's connection to a server, made again when it is lost.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
+use std::io::ErrorKind;
 use std::sync::mpsc::{self as std_mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -397,7 +398,7 @@ async fn carry(
     let Some(tls) = &to.tls else {
         if connected.send(Ok(())).is_ok() {
             let (read, write) = stream.into_split();
-            exchange(read, write, &mut frames, inbound, to.address, answer).await;
+            exchange(read, write, &mut frames, inbound, to.address, answer, false).await;
         }
         return;
     };
@@ -412,7 +413,7 @@ async fn carry(
     match outcome {
         Ok(stream) if connected.send(Ok(())).is_ok() => {
             let (read, write) = tokio::io::split(stream);
-            exchange(read, write, &mut frames, inbound, to.address, answer).await;
+            exchange(read, write, &mut frames, inbound, to.address, answer, true).await;
         }
         Ok(_) => {}
         Err(loss @ Loss { for_good: true, .. }) => {
@@ -434,6 +435,7 @@ async fn exchange(
     inbound: mpsc::Sender<Result<Vec<u8>, Loss>>,
     address: String,
     answer: Duration,
+    secure: bool,
 ) {
     let caller_gone = inbound.clone();
     let reader = async move {
@@ -443,6 +445,9 @@ async fn exchange(
             Ok(Err(ReadError::TooLong { .. })) => {
                 Err(Loss::for_good("what answers there speaks another protocol"))
             }
+            Ok(Err(ReadError::Io(error))) if error.kind() == ErrorKind::UnexpectedEof && !secure => Err(
+                Loss::passing("the server hung up in its first words: if it wants certificates, pass --tls"),
+            ),
             Ok(frame) => frame.map_err(|error| loss_of(&address, error)),
             Err(_) => Err(Loss::passing(format!("what listens there has said nothing for {answer:?}"))),
         });

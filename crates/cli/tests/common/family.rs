@@ -1,8 +1,8 @@
-//! The children of a process, as Linux shows them under `/proc`.
+//! A process and its children, as Linux shows them under `/proc`.
 
 use std::fs;
 
-use super::{signal, wait_until};
+use super::{Process, signal, wait_until};
 
 /// A child of a process under test.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,6 +26,13 @@ impl Relative {
     pub(crate) fn lives(&self) -> bool {
         words(self.pid) == self.words && stat(self.pid).is_some_and(|(state, _)| state != 'Z')
     }
+}
+
+/// Resident memory of a process, in MiB.
+pub(crate) fn memory_mib(process: &Process) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{}/status", process.pid())).expect("it runs");
+    let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("its memory");
+    line.split_whitespace().nth(1).and_then(|kib| kib.parse::<u64>().ok()).expect("a number") / 1024
 }
 
 /// The children of a process that have not ended.
