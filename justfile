@@ -31,7 +31,7 @@ chaos SEEDS='10000' KILLS='100':
 # Figures of the documentation: a quiet machine gives better ones.
 figures:
     cargo test --release -p signvote --test figures -- --ignored --nocapture
-    cargo bench -p signvote-net --bench tls
+    cargo run --release -- bench exchange
 
 # Rewrites the wire format's golden bytes. A change there is a change of the protocol: see CONTRIBUTING.md.
 golden:

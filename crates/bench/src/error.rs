@@ -1,7 +1,7 @@
 //! What can go wrong with a bench.
 
 /// Why there is no result.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// A kernel is wrong on this machine.
@@ -14,6 +14,18 @@ pub enum Error {
         /// Where the answers differ.
         difference: String,
     },
+    /// An exchange came to something else than it should.
+    #[error("wrong answer of the exchange: {what}")]
+    Answer {
+        /// Where it differs.
+        what: String,
+    },
+    /// The other side of an exchange is not there, or refuses.
+    #[error(transparent)]
+    Exchange(#[from] signvote_election::ExchangeError),
+    /// An address cannot be had, or an identity not be made or used.
+    #[error(transparent)]
+    Net(#[from] signvote_net::Error),
     /// The buffers do not fit.
     #[error(
         "{needed_mib} MiB of memory are needed, and {available_mib} MiB are available: ask for fewer \

@@ -6,12 +6,14 @@
 //! [`Error::Wrong`], and no time is reported for it.
 //!
 //! - [`kernels`]: packing, tallying, deciding and applying.
+//! - [`exchange`]: a whole round of workers and a server.
 //!
 //! It prints nothing: who calls [`kernels::run`] is told of every group as it is done, and gets a
 //! [`kernels::Report`], which is text for people and JSON for programs.
 #![forbid(unsafe_code)]
 
 mod error;
+pub mod exchange;
 pub mod kernels;
 mod machine;
 

@@ -134,7 +134,9 @@ impl From<signvote_net::Error> for Failure {
 impl From<signvote_bench::Error> for Failure {
     fn from(error: signvote_bench::Error) -> Self {
         use signvote_bench::Error;
-        let exit = match &error {
+        let exit = match error {
+            Error::Exchange(error) => return error.into(),
+            Error::Net(error) => return error.into(),
             Error::Memory { .. } | Error::Threads { .. } => Exit::Usage,
             _ => Exit::Internal,
         };

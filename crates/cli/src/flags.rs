@@ -7,6 +7,7 @@ use serde::Serialize;
 use signvote_byzantine::Attack;
 use signvote_election::{RunId, TiePolicy};
 use signvote_learn::{DataSource, ModelKind, Partition};
+use signvote_net::Name;
 
 use crate::exit::Failure;
 
@@ -62,6 +63,7 @@ impl Command {
             Self::Server(flags) => flags.quiet = true,
             Self::Worker(flags) => flags.quiet = true,
             Self::Bench(BenchCommand::Kernels(flags)) => flags.quiet = true,
+            Self::Bench(BenchCommand::Exchange(flags)) => flags.quiet = true,
             Self::Status(_) | Self::Audit(_) | Self::Eval(_) | Self::Certs(_) => {}
         }
     }
@@ -72,6 +74,9 @@ pub(crate) enum BenchCommand {
     /// Measure packing, tallying, deciding and applying beside naive code, whose answers they must give bit for
     /// bit, and beside a loop that only moves the same bytes.
     Kernels(BenchKernelsFlags),
+    /// Measure a whole round with a central server: on this machine in plain text, with TLS and with signed ballots, or
+    /// between hosts (--role server on one, --role worker on each of the others). Every answer is checked.
+    Exchange(BenchExchangeFlags),
 }
 
 #[derive(Debug, Subcommand)]
@@ -528,6 +533,75 @@ pub(crate) struct BenchKernelsFlags {
     /// No progress on stderr.
     #[arg(long, short)]
     pub(crate) quiet: bool,
+}
+
+/// A host's part in `bench exchange`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ExchangeRole {
+    /// Counts votes.
+    Server,
+    /// Votes.
+    Worker,
+}
+
+/// Flags of `bench exchange`.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct BenchExchangeFlags {
+    /// Read settings from this file; flags and variables override it.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+
+    /// This host's part; without it everything runs on this machine.
+    #[arg(long, value_enum, value_name = "ROLE")]
+    pub(crate) role: Option<ExchangeRole>,
+
+    /// Where a worker finds the server.
+    #[arg(long, default_value = "127.0.0.1:7700", value_name = "HOST:PORT")]
+    pub(crate) connect: String,
+
+    /// Where the server listens.
+    #[arg(long, default_value = "127.0.0.1:7700", value_name = "HOST:PORT")]
+    pub(crate) listen: String,
+
+    /// Coordinates, the same for all; the default is the size of ResNet-50.
+    #[arg(long, default_value_t = 25_600_000, value_name = "D", value_parser = clap::value_parser!(u64).range(1..=1 << 30))]
+    pub(crate) dim: u64,
+
+    /// Rounds that are timed; three more come before.
+    #[arg(long, default_value_t = 10, value_name = "R", value_parser = clap::value_parser!(u64).range(1..=1 << 30))]
+    pub(crate) rounds: u64,
+
+    /// Workers that the server waits for.
+    #[arg(long, default_value_t = 4, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) workers: u16,
+
+    /// On this machine: how often each form is run, in turns.
+    #[arg(long, default_value_t = 5, value_name = "TURNS", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub(crate) turns: u32,
+
+    /// Seconds that a worker looks for the server.
+    #[arg(long, default_value_t = 30.0, value_name = "SECONDS")]
+    pub(crate) patience: f64,
+
+    /// As the server: listen beyond loopback without encryption.
+    #[arg(long)]
+    pub(crate) insecure: bool,
+
+    /// Print the result as one JSON object.
+    #[arg(long)]
+    pub(crate) json: bool,
+
+    /// No progress on stderr.
+    #[arg(long, short)]
+    pub(crate) quiet: bool,
+
+    /// Encrypt, with the certificates in this directory (signvote certs init).
+    #[arg(long, value_name = "DIR")]
+    pub(crate) tls: Option<PathBuf>,
+
+    /// As a worker: the name in its certificate.
+    #[arg(long, value_name = "NAME", requires = "tls")]
+    pub(crate) identity: Option<Name>,
 }
 
 /// The largest integer that a TOML file can hold.

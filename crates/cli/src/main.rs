@@ -44,6 +44,7 @@ fn run() -> Result<Exit, Failure> {
         Command::Audit(flags) => commands::audit::run(&flags),
         Command::Eval(flags) => commands::eval::run(&flags),
         Command::Bench(BenchCommand::Kernels(flags)) => commands::bench::run(&flags),
+        Command::Bench(BenchCommand::Exchange(flags)) => commands::bench_exchange::run(&flags),
         Command::Certs(command) => commands::certs::run(&command),
     }
 }

@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{Process, directory, names, number, run, signvote};
+use common::{Process, directory, names, number, run, signvote, text};
 
 const SMALL: &str = "bench kernels --dim 1000 --voters 3,16 --seconds 0";
 
@@ -65,4 +65,52 @@ fn settings_come_from_variables_and_files_too() {
         json["rows"].as_array().expect("rows").iter().filter_map(|row| row["voters"].as_u64()).collect();
     voters.dedup();
     assert_eq!(voters, [15, 5, 6], "those of the margins, and those that were asked for");
+}
+
+/// More than three chunks.
+const EXCHANGE: &str = "bench exchange --dim 200000";
+
+/// A worker's bytes a round in a dense vote: ballots and what goes with them, headers included.
+fn is_one_bit_a_coordinate(bytes: &serde_json::Value) -> bool {
+    (25_000.0..25_500.0).contains(&number(bytes))
+}
+
+#[test]
+fn an_exchange_is_measured_in_every_protection() {
+    let (_guard, here) = directory();
+    let flags = format!("{EXCHANGE} --workers 3 --rounds 4 --turns 2");
+    let json = run(&here, &format!("{flags} --json")).succeeded().json();
+    let rows = json["rows"].as_array().expect("rows");
+    let protections: Vec<_> = rows.iter().map(|row| text(&row["protection"])).collect();
+    assert_eq!(protections, ["plain", "TLS", "TLS, signed ballots"]);
+    for row in rows {
+        let [least, median, p95, most] =
+            ["min_ms", "median_ms", "p95_ms", "max_ms"].map(|name| number(&row[name]));
+        assert!(0.0 < least && least <= median && median <= p95 && p95 <= most, "{row}");
+    }
+    // TLS has a header for every record.
+    assert!(is_one_bit_a_coordinate(&rows[0]["bytes_up"]) && is_one_bit_a_coordinate(&rows[0]["bytes_down"]));
+    assert_eq!((&json["median_ms"], &json["dim"]), (&rows[0]["median_ms"], &200_000.into()));
+    let table = run(&here, &flags).succeeded();
+    assert!(table.out.iter().any(|line| line.starts_with("TLS, signed ballots")), "{table:#?}");
+    assert!(names(&here).is_empty(), "nothing is left behind");
+}
+
+#[test]
+fn an_exchange_is_measured_between_hosts() {
+    let (_guard, here) = directory();
+    let listen = format!("{EXCHANGE} --role server --listen 127.0.0.1:0 --workers 2 --rounds 4 --json");
+    let mut server = Process::start(&here, &listen);
+    let line = server.says("listens at ");
+    let address = line.split_whitespace().nth(2).expect("an address").to_owned();
+    let other = "bench exchange --dim 100000 --role worker --connect";
+    run(&here, &format!("{other} {address}")).failed(5, &["200000", "100000"]);
+    let join = || Process::start(&here, &format!("{EXCHANGE} --role worker --connect {address} --json"));
+    for worker in [join(), join()] {
+        let json = worker.ended().succeeded().json();
+        assert_eq!((&json["role"], &json["protection"]), (&"worker".into(), &"plain".into()), "{json}");
+        assert!(number(&json["median_ms"]) > 0.0, "{json}");
+    }
+    let json = server.ended().succeeded().json();
+    assert!(is_one_bit_a_coordinate(&json["bytes_up"]), "{json}");
 }

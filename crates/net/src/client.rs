@@ -2,6 +2,8 @@
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io::ErrorKind;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::mpsc::{self as std_mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -16,6 +18,7 @@ use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 
 use crate::Error;
+use crate::counted::{Counted, Counters};
 use crate::frames::{BUFFER_BYTES, ReadError, buffered, read_frame, write_frames};
 use crate::socket::prepare;
 use crate::tls::{self, Connector};
@@ -133,6 +136,7 @@ struct Wire {
     outbound: Option<mpsc::UnboundedSender<Bytes>>,
     inbound: mpsc::Receiver<Result<Vec<u8>, Loss>>,
     thread: Option<JoinHandle<()>>,
+    counters: Arc<Counters>,
 }
 
 impl Wire {
@@ -145,13 +149,14 @@ impl Wire {
         let (connected, outcome) = std_mpsc::channel();
         let cannot = |error| Loss::for_good(Error::Runtime(error).to_string());
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(cannot)?;
-        let to = connect.clone();
+        let (to, counters) = (connect.clone(), Arc::new(Counters::default()));
+        let counts = Arc::clone(&counters);
         let thread = std::thread::Builder::new()
             .name("signvote-client".into())
-            .spawn(move || runtime.block_on(carry(to, patience, first, connected, frames, to_caller)))
+            .spawn(move || runtime.block_on(carry(to, patience, first, connected, frames, to_caller, counts)))
             .map_err(cannot)?;
         outcome.recv().unwrap_or_else(|_| Err(Loss::ended()))?;
-        Ok(Self { outbound: Some(outbound), inbound, thread: Some(thread) })
+        Ok(Self { outbound: Some(outbound), inbound, thread: Some(thread), counters })
     }
 }
 
@@ -281,6 +286,16 @@ fn spread(pause: Duration) -> Duration {
     pause / 2 + pause * (random as u32) / 1024
 }
 
+impl Client {
+    /// Bytes that have been sent to the server and received from it on the present connection, all of them: handshakes and
+    /// parameters too.
+    pub fn bytes(&self) -> (u64, u64) {
+        let counters = self.link.wire.as_ref().map(|wire| &wire.counters);
+        // Counted as they pass the socket: what is written goes up from here.
+        counters.map_or((0, 0), |it| (it.down.load(Relaxed), it.up.load(Relaxed)))
+    }
+}
+
 impl Exchange for Client {
     fn terms(&self) -> &Terms {
         &self.terms
@@ -380,6 +395,7 @@ async fn carry(
     connected: std_mpsc::Sender<Result<(), Loss>>,
     mut frames: mpsc::UnboundedReceiver<Bytes>,
     inbound: mpsc::Sender<Result<Vec<u8>, Loss>>,
+    counters: Arc<Counters>,
 ) {
     let caller_gone = inbound.clone();
     let stream = tokio::select! {
@@ -398,11 +414,12 @@ async fn carry(
     let Some(tls) = &to.tls else {
         if connected.send(Ok(())).is_ok() {
             let (read, write) = stream.into_split();
+            let (read, write) = (Counted::new(read, Arc::clone(&counters)), Counted::new(write, counters));
             exchange(read, write, &mut frames, inbound, to.address, answer, false).await;
         }
         return;
     };
-    let secured = tokio::time::timeout(HANDSHAKE, tls.connect(stream)).await;
+    let secured = tokio::time::timeout(HANDSHAKE, tls.connect(Counted::new(stream, counters))).await;
     let outcome = match secured {
         Ok(Ok(stream)) => Ok(stream),
         // Lost on the way is another matter than not trusted.

@@ -9,6 +9,7 @@ use crate::exit::{Exit, Failure};
 
 pub(crate) mod audit;
 pub(crate) mod bench;
+pub(crate) mod bench_exchange;
 pub(crate) mod certs;
 pub(crate) mod eval;
 pub(crate) mod server;

@@ -1,0 +1,125 @@
+//! `signvote bench exchange`: how long a round takes, on this machine or between hosts.
+
+use std::fmt::Write;
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::time::Duration;
+
+use indicatif::{HumanBytes, ProgressBar};
+use serde::Serialize;
+use signvote_bench::Machine;
+use signvote_bench::exchange::{Size, Times, local, serve, work};
+use signvote_net::Connect;
+use signvote_net::tls::{Acceptor, Credentials};
+
+use super::print;
+use super::worker::connector;
+use crate::exit::{Exit, Failure};
+use crate::flags::{BenchExchangeFlags, ExchangeRole, IdentityFlags};
+use crate::progress::{self, grouped};
+use crate::rules::seconds;
+
+/// What was measured, for programs: the first row's figures, and all rows.
+#[derive(Serialize)]
+struct Report {
+    role: &'static str,
+    topology: &'static str,
+    machine: Machine,
+    dim: usize,
+    #[serde(flatten)]
+    first: Times,
+    rows: Vec<Times>,
+}
+
+pub(crate) fn run(flags: &BenchExchangeFlags) -> Result<Exit, Failure> {
+    let dim = usize::try_from(flags.dim)
+        .map_err(|_| Failure::usage(format!("--dim {} is too much for this machine", flags.dim)))?;
+    let size = Size { dim, rounds: flags.rounds, workers: flags.workers };
+    let (role, rows) = match flags.role {
+        None => ("local", on_this_machine(flags, size)?),
+        Some(ExchangeRole::Server) => ("server", vec![as_server(flags, size)?]),
+        Some(ExchangeRole::Worker) => {
+            if flags.tls.is_some() && flags.identity.is_none() {
+                return Err(Failure::usage(
+                    "--role worker with --tls needs --identity, the name in its certificate",
+                ));
+            }
+            let identity = IdentityFlags { tls: flags.tls.clone(), identity: flags.identity.clone() };
+            let connect = Connect {
+                address: flags.connect.clone(),
+                patience: seconds("patience", flags.patience, true)?,
+                reconnect: Duration::ZERO,
+                tls: connector(&identity)?,
+            };
+            ("worker", vec![work(&connect, None, dim)?])
+        }
+    };
+    let Some(first) = rows.first().cloned() else { return Ok(Exit::Success) };
+    let report = Report { role, topology: "central", machine: Machine::here(), dim, first, rows };
+    if flags.json {
+        let json = serde_json::to_string(&report)
+            .map_err(|error| Failure::internal("cannot write the result", &error))?;
+        print(&json);
+    } else {
+        print(&table(&report, flags));
+    }
+    Ok(Exit::Success)
+}
+
+fn on_this_machine(flags: &BenchExchangeFlags, size: Size) -> Result<Vec<Times>, Failure> {
+    let bar = if flags.quiet { ProgressBar::hidden() } else { ProgressBar::new_spinner() };
+    bar.set_message("exchanging");
+    let scratch = std::env::temp_dir().join(format!("signvote-bench-{}", std::process::id()));
+    let made = std::fs::create_dir_all(&scratch);
+    made.map_err(|error| Failure::new(Exit::Files, format!("cannot make {}: {error}", scratch.display())))?;
+    let rows = local(size, flags.turns, &scratch);
+    // Identities of nobody: whatever is left of them does no harm.
+    let _ = std::fs::remove_dir_all(&scratch);
+    bar.finish_and_clear();
+    Ok(rows?)
+}
+
+fn as_server(flags: &BenchExchangeFlags, size: Size) -> Result<Times, Failure> {
+    let tls = match &flags.tls {
+        Some(directory) => Some(Acceptor::new(Credentials::load(directory, "server")?)?),
+        None => None,
+    };
+    let address = flags.listen.to_socket_addrs().ok().and_then(|mut all| all.next());
+    let address: SocketAddr =
+        address.ok_or_else(|| Failure::usage(format!("--listen wants HOST:PORT, got {:?}", flags.listen)))?;
+    let tell = |at: SocketAddr| {
+        if !flags.quiet {
+            progress::line(&format!("listens at {at} for {} workers", size.workers));
+        }
+    };
+    Ok(serve(address, flags.insecure, tls, size, tell)?)
+}
+
+fn table(report: &Report, flags: &BenchExchangeFlags) -> String {
+    let Report { machine, dim, rows, first, .. } = report;
+    let mut out = format!("{}, {} cores; {}\n", machine.cpu, machine.cores, machine.isa_reason);
+    let what = match flags.role {
+        Some(ExchangeRole::Server) => "from commit to commit",
+        _ => "momentum, packing and the step included",
+    };
+    let _ = writeln!(out, "a round of {} coordinates, central, {what}", grouped(*dim as u64));
+    let _ = writeln!(
+        out,
+        "{:<20} {:>9} {:>9} {:>9} {:>9}  {:>10} {:>10}",
+        "", "median", "p95", "least", "most", "up", "down"
+    );
+    for row in rows {
+        let _ = writeln!(
+            out,
+            "{:<20} {:>6.1} ms {:>6.1} ms {:>6.1} ms {:>6.1} ms  {:>10} {:>10}  {:.2}",
+            row.protection,
+            row.median_ms,
+            row.p95_ms,
+            row.min_ms,
+            row.max_ms,
+            HumanBytes(row.bytes_up).to_string(),
+            HumanBytes(row.bytes_down).to_string(),
+            row.median_ms / first.median_ms
+        );
+    }
+    out
+}
