@@ -147,11 +147,11 @@ pub fn serve(
     size: Size,
     listening: impl FnOnce(SocketAddr),
 ) -> Result<Times, Error> {
-    serve_until(address, open, (tls, None), size, listening)
+    serve_with(address, open, (tls, None), size, listening)
 }
 
-/// As [`serve`]; ballots are signed as told, else as `signvote server` has it: where there are identities.
-fn serve_until(
+/// As [`serve`]; ballots are signed as told, and otherwise where there are identities, as `signvote server` has it.
+fn serve_with(
     address: SocketAddr,
     open: bool,
     (tls, signed): (Option<Acceptor>, Option<bool>),
@@ -263,7 +263,7 @@ fn turn(size: Size, certs: &Path, tls: bool, signed: bool) -> Result<Times, Erro
     std::thread::scope(|scope| {
         let server = scope.spawn(move || {
             let anywhere = SocketAddr::from(([127, 0, 0, 1], 0));
-            serve_until(anywhere, false, (acceptor, Some(signed)), size, |at| {
+            serve_with(anywhere, false, (acceptor, Some(signed)), size, |at| {
                 // Whoever waits for it is there.
                 let _ = tell.send(at);
             })
