@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 use signvote_election::{
     AggregateKind, Config, Event, Exchange as _, ExchangeError, Greeting, RunId, Schedule, SecretKey, Server,
-    Settings, Shape, Slot, Step, Terms, TiePolicy, Traffic,
+    Settings, Shape, Slot, Step, Terms, Traffic,
 };
 use signvote_kernels::AbstainOn;
 use signvote_net::tls::{Acceptor, Connector, Credentials};
@@ -82,7 +82,8 @@ fn terms(size: Size, signed: bool) -> Terms {
         workers: size.workers,
         batch: 1,
         seed: 1,
-        rounds: size.rounds + UNTIMED,
+        // The last one has the digests of all parameters in it.
+        rounds: UNTIMED + size.rounds + 1,
         aggregate: AggregateKind::Vote,
         beta: votes::BETA,
         abstain_on: AbstainOn::Momentum,
@@ -101,8 +102,6 @@ fn config(size: Size, signed: bool) -> Result<Config, Error> {
         Schedule::new(f64::from(votes::ETA), 0, rounds, Shape::Constant).map_err(ExchangeError::from)?;
     let initial = (votes::layout(size.dim)?, votes::first(size.dim), Settings::default());
     Ok(Config {
-        // A tie takes no step, so that the answer can be told without a coin.
-        tie: TiePolicy::Hold,
         quorum: usize::from(size.workers),
         initial: Some(initial),
         joining_timeout: PATIENCE,
@@ -178,7 +177,7 @@ fn serve_with(
         let rounds = server.round().0.max(1);
         let most = |of: fn(&Traffic) -> u64| clock.traffic.iter().map(of).max().unwrap_or(0) / rounds;
         let bytes = (most(|row| row.round_up_bytes), most(|row| row.round_down_bytes));
-        Ok(Times::of(protection, clock.rounds.split_off(UNTIMED as usize), bytes))
+        Ok(Times::of(protection, timed(clock.rounds), bytes))
     })
 }
 
@@ -215,12 +214,17 @@ pub fn work(connect: &Connect, slot: Option<u16>, dim: usize) -> Result<Times, E
                 votes::check(client.parameters(), dim, workers, round.0)?;
                 let (up, down) = client.bytes();
                 let count = rounds.len().max(1) as u64;
-                let timed = rounds.split_off((UNTIMED as usize).min(rounds.len()));
-                return Ok(Times::of(protection, timed, (up / count, down / count)));
+                return Ok(Times::of(protection, timed(rounds), (up / count, down / count)));
             }
             _ => {}
         }
     }
+}
+
+/// The rounds of a whole run that count.
+fn timed(mut rounds: Vec<Duration>) -> Vec<Duration> {
+    rounds.pop();
+    rounds.split_off((UNTIMED as usize).min(rounds.len()))
 }
 
 fn protection(tls: bool, signed: bool) -> &'static str {
