@@ -97,6 +97,10 @@ fn leaf(index: usize, values: &[f32]) -> [u8; 32] {
 
 /// Hashes floats as little-endian bytes, a buffer at a time: BLAKE3 is fast only on long inputs.
 pub(crate) fn update_with_floats(hasher: &mut blake3::Hasher, values: &[f32]) {
+    if cfg!(target_endian = "little") {
+        hasher.update(bytemuck::cast_slice(values));
+        return;
+    }
     let mut buffer = [0_u8; 4096];
     for values in values.chunks(buffer.len() / 4) {
         for (bytes, value) in buffer.chunks_exact_mut(4).zip(values) {
