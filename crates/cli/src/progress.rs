@@ -126,11 +126,16 @@ impl Progress {
                 self.dense_bytes_per_round = 2 * 4 * *dimension as u64 * *workers as u64;
                 self.open_epoch(0);
             }
+            Event::Resumed { round, .. } => self.open_epoch(round.0),
             Event::Committed { round, loss, accuracy, .. } => self.committed(round.0, *loss, *accuracy),
             Event::Traffic { round, workers } => {
                 let bytes = workers.iter().map(|row| row.round_up_bytes + row.round_down_bytes).sum();
                 let dense = self.dense_bytes_per_round * round.0;
-                self.wire = format!("{} on the wire, as f32 {}", HumanBytes(bytes), HumanBytes(dense));
+                self.wire = match dense {
+                    // Counted anew since the run was resumed.
+                    0 => format!("{} on the wire", HumanBytes(bytes)),
+                    _ => format!("{} on the wire, as f32 {}", HumanBytes(bytes), HumanBytes(dense)),
+                };
             }
             Event::Evaluated { round, test_accuracy, .. } => {
                 self.epoch_line(round.0, Some(*test_accuracy));
@@ -176,7 +181,8 @@ impl Progress {
 
     fn open_epoch(&mut self, round: u64) {
         let number = round / self.stride + 1;
-        let rounds = self.stride.min(self.rounds.saturating_sub(round));
+        let end = (number * self.stride).min(self.rounds);
+        let rounds = end.saturating_sub(round);
         self.epoch = Some(Epoch {
             number,
             started: Instant::now(),

@@ -121,7 +121,11 @@ pub(crate) fn server_table(finished: &Event, traffic: &[Traffic]) -> String {
         grouped(down as u64)
     );
     let short = digest.get(..16).unwrap_or("none");
-    let _ = writeln!(out, "replicas        {replicas} and the server's, {identical}: {short}");
+    let _ = match workers.iter().any(|worker| worker.present > 0) || *replicas > 0 {
+        true => writeln!(out, "replicas        {replicas} and the server's, {identical}: {short}"),
+        // Resumed when all was over.
+        false => writeln!(out, "replicas        nobody was there any more; the server's: {short}"),
+    };
     for worker in workers {
         let agreement = percent(worker.agreement);
         let rounds = worker.rounds;

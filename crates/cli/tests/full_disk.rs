@@ -125,6 +125,22 @@ fn a_log_that_does_not_fit_stops_the_server_and_the_run_goes_on_when_there_is_ro
 }
 
 #[test]
+fn workers_of_a_server_whose_snapshot_does_not_fit_look_for_it_until_it_does() {
+    with_small_disk(1900, |here| {
+        // A second snapshot beside the first, and the log.
+        let (server, workers) = serve_on_disk(here, "--save-every 20");
+        let stopped = server.ended();
+        let address = text(&stopped.event("listening")["address"]);
+        stopped.failed(8, &["disk/run/ledger", "space", "signvote server --resume disk/run"]);
+        resize(here, 1 << 20);
+        let server =
+            Process::start(here, &format!("server --listen {address} --resume disk/run --print-events"));
+        workers.into_iter().for_each(|worker| drop(worker.ended().succeeded()));
+        assert_eq!(server.ended().succeeded().event("finished")["round"], 200);
+    });
+}
+
+#[test]
 fn a_run_that_is_told_to_goes_on_without_room_and_is_kept_again_when_there_is_some() {
     with_small_disk(1600, |here| {
         let (mut server, workers) = serve_on_disk(here, "--on-full-disk go-on --save-every 100");

@@ -83,8 +83,9 @@ fn a_damaged_or_foreign_checkpoint_is_refused_by_name() {
     drop(server.ended());
     fs::remove_dir_all(here.join("run")).expect("ours");
     let (_server, address) = serve(&here, &format!("--workers 1 {ENDLESS}"));
-    let foreign = join(&here, &address, flags).ended();
-    assert!([Some(3), Some(5)].contains(&foreign.code), "another run's: {foreign:#?}");
+    join(&here, &address, flags).ended().failed_at_once(5, &["mine is of run", "move it away"]);
+    let nowhere = join(&here, &address, "--checkpoint nowhere/mine").ended();
+    nowhere.failed_at_once(8, &["--checkpoint nowhere/mine", "no directory"]);
 }
 
 #[test]

@@ -227,4 +227,9 @@ fn what_cannot_be_resumed_is_named() {
     let mut first = Process::start(&here, "server --listen 127.0.0.1:0 --resume run");
     first.says("goes on at round");
     run(&here, "server --listen 127.0.0.1:0 --resume run").failed_at_once(8, &["another server"]);
+    drop(first);
+    // Before the first round, too.
+    fs::remove_dir_all(here.join("run")).expect("ours");
+    let (_gathering, _) = serve(&here, RULES);
+    run(&here, "server --listen 127.0.0.1:0 --resume run").failed(8, &["another server"]);
 }

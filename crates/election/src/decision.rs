@@ -32,8 +32,10 @@ pub struct Turnout {
 /// Whether a chunk is decided: never below the quorum; else when everyone expected has voted, or at the deadline.
 pub fn close(turnout: Turnout) -> Close {
     let Turnout { expected, expected_voted, voted, quorum, deadline_passed } = turnout;
-    let (decide, reason) = if voted < quorum {
+    let (decide, reason) = if voted < quorum && expected < quorum {
         (false, format!("{voted} of at least {quorum} ballots are in: below the quorum, waiting"))
+    } else if voted < quorum {
+        (false, format!("{voted} of at least {quorum} ballots are in, waiting for the others"))
     } else if expected_voted == expected {
         (true, format!("all {expected} present voters have voted, {voted} ballots"))
     } else if deadline_passed {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use signvote_election::Round;
 
@@ -64,14 +65,7 @@ impl Directory {
     /// Makes sure that no other process writes here, for as long as the file that comes back is open: the
     /// system lets go of it however a process ends.
     pub(crate) fn lock(&self) -> Result<File, Error> {
-        let path = self.path.join("lock");
-        let file = File::options().create(true).truncate(false).write(true).open(&path);
-        let file = file.map_err(Error::io("open", &path))?;
-        match file.try_lock() {
-            Ok(()) => Ok(file),
-            Err(TryLockError::WouldBlock) => Err(Error::InUse { path: self.path.clone() }),
-            Err(TryLockError::Error(error)) => Err(Error::io("lock", &path)(error)),
-        }
+        lock(&self.path.join("lock"), &self.path)
     }
 
     /// The files by round, oldest first.
@@ -209,6 +203,30 @@ fn sync_directory(path: &Path) -> Result<(), Error> {
         Ok(directory) if cfg!(unix) => directory.sync_all().map_err(Error::io("sync", path)),
         Err(error) if cfg!(unix) => Err(Error::io("open", path)(error)),
         _ => Ok(()),
+    }
+}
+
+/// How long a process that is ending has to let go of its lock.
+const LOCK_PATIENCE: Duration = Duration::from_secs(2);
+
+/// Locks a file for as long as what comes back is open; an error names `what` is in use. A server that was killed a moment
+/// ago may not have let go yet, so that it is tried for two seconds.
+///
+/// # Errors
+/// If another process has it, or the file cannot be opened.
+pub fn lock(path: &Path, what: &Path) -> Result<File, Error> {
+    let file = File::options().create(true).truncate(false).append(true).open(path);
+    let file = file.map_err(Error::io("open", path))?;
+    let until = Instant::now() + LOCK_PATIENCE;
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(TryLockError::WouldBlock) if Instant::now() < until => {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            Err(TryLockError::WouldBlock) => return Err(Error::InUse { path: what.to_owned() }),
+            Err(TryLockError::Error(error)) => return Err(Error::io("lock", path)(error)),
+        }
     }
 }
 

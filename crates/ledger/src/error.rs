@@ -127,7 +127,8 @@ fn remedy(path: &Path, offset: u64) -> String {
         return "; restore it from a copy".into();
     }
     format!(
-        "; restore it from a copy, or give up what stands behind that byte: truncate --size={offset} {}",
+        "; restore it from a copy, or give up what stands behind that byte: truncate --size={offset} {}, then \
+         signvote server --resume with --new-incarnation",
         path.display()
     )
 }

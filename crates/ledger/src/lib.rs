@@ -31,6 +31,7 @@ mod segment;
 mod storage;
 
 pub use audit::{Audit, Difference, audit};
+pub use directory::lock;
 pub use error::Error;
 pub use format::{Base, FORMAT_VERSION, Kind};
 pub use ledger::{Ledger, Rotated};

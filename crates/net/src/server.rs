@@ -41,7 +41,7 @@ const CONGESTED_BYTES: usize = 4 << 20;
 ///
 /// `Break` with a reason ends this server after the last committed round.
 pub trait Observer {
-    /// Something happened. `Break` ends the run.
+    /// Something happened. `Break` ends the run, or this server of it if the run is [resumable](Serve::resumable).
     fn observe(&mut self, event: &Event, election: &Server) -> ControlFlow<String>;
 
     /// A round was decided, and nobody has heard of its commit yet. After `Break` nobody does: the server goes,
@@ -65,6 +65,9 @@ pub struct Serve {
     pub workers: u16,
     /// Who is let in; `None`: everybody, unencrypted.
     pub tls: Option<Acceptor>,
+    /// Whether the run can go on when this server has failed: workers are then told to look for it again, and otherwise that
+    /// the run is over.
+    pub resumable: bool,
 }
 
 /// What a server can be told.
@@ -455,7 +458,11 @@ impl<'a> Shell<'a> {
 
     fn tell(&mut self, event: &Event) {
         if let ControlFlow::Break(reason) = self.observer.observe(event, &self.election) {
-            self.election.stop(self.start.elapsed(), &reason);
+            let ended = matches!(event, Event::Finished { .. } | Event::Paused { .. });
+            match self.options.resumable && !ended {
+                true => self.election.abandon(&reason),
+                false => self.election.stop(self.start.elapsed(), &reason),
+            }
         }
     }
 

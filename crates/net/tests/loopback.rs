@@ -65,7 +65,7 @@ fn start(workers: u16) -> (SocketAddr, mpsc::Receiver<Event>, JoinHandle<Vec<f32
             let listener = listen("127.0.0.1:0".parse().unwrap(), false).await.unwrap();
             address.send(listener.local_addr().unwrap()).unwrap();
             let server = Server::new(config(workers)).unwrap();
-            let options = Serve { traffic_every: 0, workers, tls: None };
+            let options = Serve { traffic_every: 0, workers, tls: None, resumable: false };
             let server =
                 serve(listener, server, options, &mut Tell(tell), tokio::sync::mpsc::unbounded_channel().1)
                     .await;

@@ -167,7 +167,7 @@ fn serve_with(
         listening(listener.local_addr().unwrap_or(address));
         let mut clock = Clock { last: Instant::now(), rounds: vec![], traffic: vec![], finished: false };
         let (_stop, stops) = tokio::sync::mpsc::unbounded_channel::<Stop>();
-        let options = Serve { traffic_every: 0, workers: size.workers, tls };
+        let options = Serve { traffic_every: 0, workers: size.workers, tls, resumable: false };
         let server = signvote_net::serve(listener, server, options, &mut clock, stops).await;
         let x = server.model().map_or(&[][..], |(_, x, _)| x);
         votes::check(x, size.dim, size.workers, server.round().0)?;

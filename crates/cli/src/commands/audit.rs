@@ -92,7 +92,11 @@ fn table(found: &Found) -> String {
         chunks => format!("{chunks} chunks recomputed from the ballots, all the same"),
     };
     row("verdicts", verdicts);
-    row("ballots", format!("{} signed, {} without a proof", found.signed_ballots, found.unsigned_ballots));
+    let ballots = match found.verdict_chunks_recomputed {
+        0 => format!("{} counted", found.signed_ballots + found.unsigned_ballots),
+        _ => format!("{} signed, {} without a proof", found.signed_ballots, found.unsigned_ballots),
+    };
+    row("ballots", ballots);
     row("history", found.chain.clone());
     row("parameters", found.digest.clone());
     for (from, to) in &found.gaps {

@@ -54,6 +54,11 @@ pub(crate) fn run(flags: &ServerFlags) -> Result<Exit, Failure> {
                 directory
             }
         };
+        // Until there is a ledger, which has a lock of its own, and beside it.
+        let lock = match store {
+            Store::Model => None,
+            _ => Some(signvote_ledger::lock(&directory.config(), directory.path())?),
+        };
         // Never to be saved before the end, it has only one part.
         let part = if flags.save_every == 0 { flags.rounds } else { flags.save_every };
         let mut recorder = Recorder {
@@ -61,6 +66,7 @@ pub(crate) fn run(flags: &ServerFlags) -> Result<Exit, Failure> {
             directory,
             store,
             on_full_disk: flags.serving.on_full_disk,
+            _lock: lock,
             save_every: flags.save_every,
             saved: None,
             print_events: flags.print_events,
@@ -95,7 +101,8 @@ pub(crate) fn run(flags: &ServerFlags) -> Result<Exit, Failure> {
         if let Some(resumed) = &resumed {
             recorder.record_event(resumed)?;
         }
-        let options = Serve { traffic_every: TRAFFIC_EVERY, workers, tls };
+        let resumable = !matches!(recorder.store, Store::Model);
+        let options = Serve { traffic_every: TRAFFIC_EVERY, workers, tls, resumable };
         serve(listener, election, options, &mut recorder, stops).await;
         recorder.finish(flags.quiet)
     })
@@ -196,7 +203,9 @@ fn resume(
             torn.reason
         ));
     }
-    let how = if recovered.nothing_lost() {
+    let how = if recovered.nothing_lost() && recovered.torn.is_some() {
+        "no round that is whole in it is lost".to_owned()
+    } else if recovered.nothing_lost() {
         "nothing is lost".to_owned()
     } else {
         "rounds may be lost, so that workers that are ahead take this server's state".to_owned()

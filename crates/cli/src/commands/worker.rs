@@ -1,6 +1,6 @@
 //! `signvote worker`: one worker's part in a run.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use indicatif::{ProgressBar, ProgressStyle};
 use signvote_byzantine::{Attack, Draw};
@@ -32,7 +32,10 @@ pub(crate) fn run(flags: &WorkerFlags) -> Result<Exit, Failure> {
     let layout = model.layout()?;
 
     let checkpoint = match &flags.checkpoint {
-        Some(path) => load_checkpoint(path)?.map(|checkpoint| (path, checkpoint)),
+        Some(path) => {
+            can_be_kept(path)?;
+            load_checkpoint(path)?.map(|checkpoint| (path, checkpoint))
+        }
         None => None,
     };
     let greeting = Greeting {
@@ -57,8 +60,18 @@ pub(crate) fn run(flags: &WorkerFlags) -> Result<Exit, Failure> {
             progress::line(&format!("waiting: {reason}"));
         }
     };
-    let mut client =
-        Client::connect(&connect, greeting, carried, |terms| model.initial(terms.seed), waiting)?;
+    let client = Client::connect(&connect, greeting, carried, |terms| model.initial(terms.seed), waiting);
+    let mut client = client.map_err(|error| {
+        let failure = Failure::from(error);
+        match &checkpoint {
+            Some((path, WorkerCheckpoint { standing, .. })) if failure.exit == Exit::Refused => {
+                let hint =
+                    format!("{} is of run {}: move it away to join another", path.display(), standing.run);
+                Failure::new(failure.exit, format!("{failure}; {hint}"))
+            }
+            _ => failure,
+        }
+    })?;
     let terms = client.terms().clone();
     let partition = terms.settings.value("partition").unwrap_or("unnamed").parse();
     let partition = partition.map_err(|error: signvote_learn::Error| {
@@ -84,6 +97,13 @@ pub(crate) fn run(flags: &WorkerFlags) -> Result<Exit, Failure> {
     }
     if let Some((path, checkpoint)) = checkpoint {
         checkpoint.fits(path, terms.run, terms.seed, slot, &layout)?;
+        if !flags.quiet {
+            progress::line(&format!(
+                "goes on from {}, of round {}",
+                path.display(),
+                checkpoint.standing.round
+            ));
+        }
         trainer.restore_momentum(checkpoint.momentum)?;
     }
     if let Some(path) = &flags.checkpoint {
@@ -109,6 +129,17 @@ pub(crate) fn connector(flags: &IdentityFlags) -> Result<Option<Connector>, Fail
     let (Some(directory), Some(name)) = (&flags.tls, &flags.identity) else { return Ok(None) };
     let credentials = Credentials::load(directory, name.as_str())?;
     Ok(Some(Connector::new(&credentials)?))
+}
+
+/// A wrong path is better found now than after the first hundred rounds.
+fn can_be_kept(path: &Path) -> Result<(), Failure> {
+    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    if directory.is_dir() {
+        return Ok(());
+    }
+    let message =
+        format!("cannot write --checkpoint {}: {} is no directory", path.display(), directory.display());
+    Err(Failure::new(Exit::Files, message))
 }
 
 /// Writes a checkpoint every so many rounds. One that cannot be written is told, and costs no round: the worker

@@ -322,7 +322,8 @@ impl Server {
     /// then everyone is told to come back.
     pub fn pause(&mut self, now: Duration, reason: &str, patience: Duration) {
         match self.phase {
-            Phase::Running if self.present() > 0 && self.pausing.is_none() => {
+            // Below the quorum the open round would be waited for in vain.
+            Phase::Running if self.present() >= self.config.quorum && self.pausing.is_none() => {
                 self.pausing = Some((now.saturating_add(patience), reason.to_owned()));
             }
             Phase::Gathering | Phase::Running => self.go(reason),

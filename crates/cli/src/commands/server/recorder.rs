@@ -34,6 +34,8 @@ pub(super) struct Recorder {
     pub(super) log: EventLog,
     pub(super) store: Store,
     pub(super) on_full_disk: OnFullDisk,
+    /// Keeps other servers out of the run's directory.
+    pub(super) _lock: Option<std::fs::File>,
     pub(super) save_every: u64,
     pub(super) saved: Option<Round>,
     pub(super) print_events: bool,
@@ -149,7 +151,16 @@ impl Recorder {
 
     pub(super) fn finish(self, quiet: bool) -> Result<Exit, Failure> {
         if let Some(failure) = self.failure {
-            return Err(failure);
+            return Err(match self.store {
+                Store::Ledger(_) => {
+                    let path = self.directory.path().display();
+                    Failure::new(
+                        failure.exit,
+                        format!("{failure}; to go on: signvote server --resume {path}"),
+                    )
+                }
+                _ => failure,
+            });
         }
         let quiet = quiet || self.print_events;
         if let (Some(finished @ Event::Finished { .. }), false) = (&self.ended, quiet) {
