@@ -22,21 +22,10 @@ pub(crate) fn parse() -> Result<Cli, Failure> {
     // Numbers may be negative so that a wrong one is answered by its own name and range.
     let negative = |command: clap::Command| with_variables(command).allow_negative_numbers(true);
     let mut command = negative(mut_commands(Cli::command(), &negative));
-    match settings_file(&arguments) {
-        Some(SettingsFile::Named(path)) => {
-            let missing = |error| Failure::usage(format!("cannot read --config {path}: {error}"));
-            command = with_settings(command, &path, &std::fs::read_to_string(&path).map_err(missing)?)?;
-        }
-        Some(SettingsFile::OfRun(directory)) => {
-            let path = format!("{directory}/config.toml");
-            let missing = |error| {
-                let message =
-                    format!("--resume {directory}: no run is kept there: cannot read {path}: {error}");
-                Failure::new(Exit::Data, message)
-            };
-            command = with_settings(command, &path, &std::fs::read_to_string(&path).map_err(missing)?)?;
-        }
-        None => {}
+    if let Some(file) = settings_file(&arguments) {
+        let path = file.path();
+        let text = std::fs::read_to_string(&path).map_err(|error| file.missing(&error))?;
+        command = with_settings(command, &path, &text)?;
     }
     // A usage error names what is wrong in its first line, and clap's exit code for it is 2: Exit::Usage.
     let matches = command.get_matches_from(arguments);
@@ -71,6 +60,27 @@ enum SettingsFile {
     Named(String),
     /// That of a run's directory, which goes on with the settings that it began with.
     OfRun(String),
+}
+
+impl SettingsFile {
+    fn path(&self) -> String {
+        match self {
+            Self::Named(path) => path.clone(),
+            Self::OfRun(directory) => format!("{directory}/config.toml"),
+        }
+    }
+
+    fn missing(&self, error: &std::io::Error) -> Failure {
+        let path = self.path();
+        match self {
+            Self::Named(_) => Failure::usage(format!("cannot read --config {path}: {error}")),
+            Self::OfRun(directory) => {
+                let message =
+                    format!("--resume {directory}: no run is kept there: cannot read {path}: {error}");
+                Failure::new(Exit::Data, message)
+            }
+        }
+    }
 }
 
 /// The file has to be known before the flags are read, because it changes their defaults.

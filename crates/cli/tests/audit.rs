@@ -82,6 +82,21 @@ fn a_server_that_forges_a_verdict_is_found_out_at_that_round() {
 }
 
 #[test]
+fn what_is_said_of_a_damaged_older_segment_helps() {
+    let (_guard, here) = directory();
+    run_by_hand(&here, 3, RULES, "");
+    let path = here.join("run/ledger/000000000005.log");
+    let whole = fs::read(&path).expect("a log");
+    fs::write(&path, &whole[..whole.len() - 100]).expect("ours");
+    let refused =
+        run(&here, "audit run").failed(3, &["000000000005.log is damaged", "restore it from a copy"]);
+    // The rounds behind it are in the next one: nothing is won by cutting it shorter.
+    assert!(!refused.err.iter().any(|line| line.contains("truncate")), "{refused:#?}");
+    fs::write(&path, whole).expect("ours");
+    run(&here, "audit run").succeeded();
+}
+
+#[test]
 fn a_run_without_a_log_is_named() {
     let (_guard, here) = directory();
     run(&here, "audit nowhere").failed_at_once(3, &["nowhere"]);

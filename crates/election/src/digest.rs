@@ -95,7 +95,8 @@ fn leaf(index: usize, values: &[f32]) -> [u8; 32] {
     *hasher.finalize().as_bytes()
 }
 
-/// Hashes floats as little-endian bytes, a buffer at a time: BLAKE3 is fast only on long inputs.
+/// Hashes floats as little-endian bytes: all at once where that is how they lie in memory, else a buffer at a time, for BLAKE3
+/// is fast only on long inputs.
 pub(crate) fn update_with_floats(hasher: &mut blake3::Hasher, values: &[f32]) {
     if cfg!(target_endian = "little") {
         hasher.update(bytemuck::cast_slice(values));

@@ -148,7 +148,7 @@ impl Walk {
             }
             Some(_) => {
                 let reason = format!("{} does not go on where this one ends", reader.path().display());
-                Err(Error::corrupt(&path, offset, reason))
+                Err(Error::corrupt_in(&path, false, offset, reason))
             }
             None => {
                 let at = self.auditor.replica().position();
@@ -198,7 +198,7 @@ impl Walk {
                 Found::End => break,
                 Found::Broken(reason) => {
                     if reader.witness()?.is_some() {
-                        return Err(Error::corrupt(reader.path(), offset, reason));
+                        return Err(Error::corrupt_in(reader.path(), newest, offset, reason));
                     }
                     let (path, bytes) = (reader.path().to_owned(), reader.rest());
                     let torn = Torn { path, offset, bytes, reason };

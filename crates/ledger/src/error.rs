@@ -39,7 +39,7 @@ pub enum Error {
         reason: String,
     },
     /// Bytes that had reached the disk are not what was written.
-    #[error("{path} is damaged at byte {offset}: {reason}{}", remedy(path, *offset))]
+    #[error("{path} is damaged at byte {offset}: {reason}{}", remedy(path, *offset, *newest))]
     Corrupt {
         /// The segment.
         path: PathBuf,
@@ -47,6 +47,8 @@ pub enum Error {
         offset: u64,
         /// What is wrong with it.
         reason: String,
+        /// Whether it is the newest segment: only what is last can be given up without a gap.
+        newest: bool,
     },
     /// The bytes are those that were written, but they are no history of this run.
     #[error("{what} in {path} does not hold: {source}")]
@@ -121,9 +123,10 @@ pub enum Error {
     Misuse(String),
 }
 
-/// What to do about a damaged entry. A damaged header leaves nothing that could be kept.
-fn remedy(path: &Path, offset: u64) -> String {
-    if offset == 0 {
+/// What to do about a damaged entry. A damaged header leaves nothing that could be kept, and what newer segments follow cannot be
+/// cut.
+fn remedy(path: &Path, offset: u64, newest: bool) -> String {
+    if offset == 0 || !newest {
         return "; restore it from a copy".into();
     }
     format!(
@@ -151,6 +154,11 @@ impl Error {
     }
 
     pub(crate) fn corrupt(path: &Path, offset: u64, reason: impl Into<String>) -> Self {
-        Self::Corrupt { path: path.to_owned(), offset, reason: reason.into() }
+        Self::corrupt_in(path, true, offset, reason)
+    }
+
+    /// As [`Self::corrupt`], in a segment that newer ones follow unless it is the newest.
+    pub(crate) fn corrupt_in(path: &Path, newest: bool, offset: u64, reason: impl Into<String>) -> Self {
+        Self::Corrupt { path: path.to_owned(), offset, reason: reason.into(), newest }
     }
 }

@@ -140,7 +140,7 @@ pub struct Server {
     /// Digests of x after recent rounds, newest last: workers may be a little behind.
     digests: VecDeque<(Round, Digest)>,
     finish_reason: String,
-    /// Who voted in the last round of a run that was over when it was resumed, and may not know that.
+    /// Who voted in the last round and is not there to hear that it was that: it comes back, or the time for that is over.
     untold: SlotSet,
     outputs: VecDeque<Output>,
 }
