@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use serde::Serialize;
 use signvote_byzantine::Attack;
-use signvote_election::{RunId, TiePolicy};
+use signvote_election::{RunId, TiePolicy, Topology};
 use signvote_learn::{DataSource, ModelKind, Partition};
 use signvote_net::Name;
 
@@ -540,8 +540,30 @@ pub(crate) struct BenchKernelsFlags {
 pub(crate) enum ExchangeRole {
     /// Counts votes.
     Server,
-    /// Votes.
+    /// Votes; with --shard-listen it is a shard as well.
     Worker,
+    /// Tallies a part of the coordinates.
+    Shard,
+}
+
+/// Who tallies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum TopologyKind {
+    /// The server.
+    Central,
+    /// Shards on any hosts; the server keeps rounds, membership and deadlines.
+    Sharded,
+}
+
+impl TopologyKind {
+    /// With so many shards to begin with, and so many of them to a chunk.
+    pub(crate) fn with(self, shards: u16, replicas: u8) -> Topology {
+        match self {
+            Self::Central => Topology::Central,
+            Self::Sharded => Topology::Sharded { shards, replicas },
+        }
+    }
 }
 
 /// Flags of `bench exchange`.
@@ -559,9 +581,25 @@ pub(crate) struct BenchExchangeFlags {
     #[arg(long, default_value = "127.0.0.1:7700", value_name = "HOST:PORT")]
     pub(crate) connect: String,
 
-    /// Where the server listens.
-    #[arg(long, default_value = "127.0.0.1:7700", value_name = "HOST:PORT")]
-    pub(crate) listen: String,
+    /// Where the server listens (by default 127.0.0.1:7700), or the shard.
+    #[arg(long, value_name = "HOST:PORT")]
+    pub(crate) listen: Option<String>,
+
+    /// Who tallies. The same for all.
+    #[arg(long, value_enum, default_value_t = TopologyKind::Central, value_name = "TOPOLOGY")]
+    pub(crate) topology: TopologyKind,
+
+    /// Where this worker's shard listens, in the sharded topology; without it the worker has none.
+    #[arg(long, value_name = "HOST:PORT")]
+    pub(crate) shard_listen: Option<String>,
+
+    /// Shards that the server waits for; by default as many as workers.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) shards: Option<u16>,
+
+    /// Shards that tally each chunk.
+    #[arg(long, default_value_t = 1, value_name = "R", value_parser = clap::value_parser!(u8).range(1..))]
+    pub(crate) replicas: u8,
 
     /// Coordinates, the same for all; the default is the size of ResNet-50.
     #[arg(long, default_value_t = 25_600_000, value_name = "D", value_parser = clap::value_parser!(u64).range(1..=1 << 30))]
@@ -583,7 +621,7 @@ pub(crate) struct BenchExchangeFlags {
     #[arg(long, default_value_t = 30.0, value_name = "SECONDS")]
     pub(crate) patience: f64,
 
-    /// As the server: listen beyond loopback without encryption.
+    /// Understood as elsewhere, and not needed: what a bench exchanges is nobody's secret.
     #[arg(long)]
     pub(crate) insecure: bool,
 

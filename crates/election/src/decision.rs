@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use crate::Position;
 use crate::wire::Later;
+use crate::{Position, ShardId, SlotSet};
 
 /// What to do with a chunk of the open round.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,6 +44,34 @@ pub fn close(turnout: Turnout) -> Close {
         (false, format!("{expected_voted} of {expected} present voters have voted, waiting for the others"))
     };
     Close { decide, reason }
+}
+
+/// What a shard has counted in a chunk.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Report {
+    /// Which shard.
+    pub shard: ShardId,
+    /// Hash of its verdict.
+    pub hash: [u8; 32],
+    /// Whose ballots it counted.
+    pub voters: SlotSet,
+}
+
+/// Which of the reports on a chunk counts, by its index; `None` as long as that is open.
+///
+/// With one holder it is that one's. With several it is the one that more than half of them gave, hash and voters; when all
+/// have reported and there is no such one (ballots came late, and they closed with different voters), the one that most
+/// gave, and of equals the one of the first holder.
+pub fn agree(reports: &[Report], holders: &[ShardId]) -> Option<usize> {
+    let same = |a: &Report, b: &Report| a.hash == b.hash && a.voters.as_words() == b.voters.as_words();
+    let votes = |of: usize| reports.iter().filter(|report| same(report, &reports[of])).count();
+    if let Some(majority) = (0..reports.len()).find(|&of| votes(of) * 2 > holders.len()) {
+        return Some(majority);
+    }
+    let rank =
+        |of: usize| holders.iter().position(|&shard| shard == reports[of].shard).unwrap_or(holders.len());
+    let all = !holders.is_empty() && reports.len() >= holders.len();
+    all.then(|| (0..reports.len()).max_by_key(|&of| (votes(of), std::cmp::Reverse(rank(of))))).flatten()
 }
 
 /// Most liars that a quorum of `quorum` counted votes tolerates, ⌊(Q−1)/2⌋, if they act blindly.

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Round, Slot};
+use crate::{Round, ShardId, Slot};
 
 /// Something that happened in a run. One JSON object a line in `events.jsonl`; `docs/run-directory.md` has the schema.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -62,6 +62,41 @@ pub enum Event {
         /// For how long.
         seconds: f64,
         /// What it did last.
+        reason: String,
+    },
+    /// A shard has enrolled: it tallies from the next round on, or from the first.
+    ShardJoined {
+        /// Its enrolment.
+        shard: ShardId,
+        /// Its name.
+        name: String,
+        /// Where workers find it.
+        address: String,
+        /// The open round.
+        round: Round,
+    },
+    /// A shard is gone; others tally what it held, and workers cast it again.
+    ShardLost {
+        /// Its enrolment.
+        shard: ShardId,
+        /// Its name.
+        name: String,
+        /// The open round.
+        round: Round,
+        /// Chunks of that round that were not decided yet, and have moved.
+        chunks: usize,
+        /// Why.
+        reason: String,
+    },
+    /// A shard has told another verdict on the same ballots than most of those that tally the chunk with it; it is put out.
+    ShardOutvoted {
+        /// Its enrolment.
+        shard: ShardId,
+        /// Its name.
+        name: String,
+        /// The open round.
+        round: Round,
+        /// On what.
         reason: String,
     },
     /// The server goes on with a run that an earlier one began.

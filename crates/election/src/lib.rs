@@ -16,6 +16,7 @@
 #![forbid(unsafe_code)]
 
 mod audit;
+mod ballots;
 mod chain;
 mod chunks;
 pub mod decision;
@@ -31,6 +32,8 @@ mod replica;
 mod schedule;
 pub mod seal;
 mod server;
+mod shard;
+mod sharding;
 mod terms;
 mod voter;
 pub mod wire;
@@ -49,6 +52,10 @@ pub use record::{Charter, MAX_CHARTER_BYTES, Record};
 pub use replica::Replica;
 pub use schedule::{Schedule, Shape};
 pub use seal::{Identity, PublicKey, SecretKey, Signature};
-pub use server::{Config, Origin, Output, Patience, Saved, Server, Status, WorkerState, WorkerStatus};
+pub use server::{
+    Config, Origin, Output, Patience, Saved, Server, ShardStatus, Status, WorkerState, WorkerStatus,
+};
+pub use shard::{Dismissal, Shard, ShardOutput};
+pub use sharding::{ShardAddress, ShardId, Sharding, Topology};
 pub use terms::{AggregateKind, Settings, Terms, TiePolicy};
 pub use voter::{Carried, Greeting, Step, Voter};

@@ -5,6 +5,7 @@ use std::ops::Range;
 use bytes::Bytes;
 
 use crate::wire::codec::{Reader, Writer};
+use crate::wire::of_shards::read_slot;
 use crate::wire::{self, to_worker};
 use crate::{
     ChainHash, Error, Incarnation, Layout, Position, Round, Settings, Signature, Slot, SlotSet, Terms,
@@ -36,11 +37,7 @@ impl Charter {
     pub fn encode(&self) -> Vec<u8> {
         let mut out = Writer::default();
         to_worker::write_terms(&mut out, &self.terms);
-        out.u8(match self.tie {
-            TiePolicy::Coin => 0,
-            TiePolicy::Hold => 1,
-            TiePolicy::Positive => 2,
-        });
+        wire::write_tie(&mut out, self.tie);
         out.u32(self.min_voters);
         out.u32(self.quorum);
         out.bytes(&self.layout.encode());
@@ -56,12 +53,7 @@ impl Charter {
         let mut reader = Reader::new(bytes);
         let charter = Self {
             terms: to_worker::read_terms(&mut reader)?,
-            tie: match reader.u8()? {
-                0 => TiePolicy::Coin,
-                1 => TiePolicy::Hold,
-                2 => TiePolicy::Positive,
-                other => return Err(Error::malformed("tie policy", "0 to 2", other)),
-            },
+            tie: wire::read_tie(&mut reader)?,
             min_voters: reader.u32()?,
             quorum: reader.u32()?,
             layout: Layout::decode(&mut reader)?,
@@ -161,11 +153,11 @@ impl Record {
         }
         let mut seals = Vec::new();
         for _ in 0..reader.u16()? {
-            seals.push((slot(&mut reader)?, Signature(reader.array()?)));
+            seals.push((read_slot(&mut reader)?, Signature(reader.array()?)));
         }
         let mut ballots = Vec::new();
         for _ in 0..reader.u32()? {
-            let slot = slot(&mut reader)?;
+            let slot = read_slot(&mut reader)?;
             ballots.push((slot, bytes.slice(frame(bytes, &mut reader)?)));
         }
         reader.finish()?;
@@ -182,11 +174,6 @@ fn frame(bytes: &Bytes, reader: &mut Reader<'_>) -> Result<Range<usize>, Error> 
     }
     reader.bytes(length)?;
     Ok(start..bytes.len() - reader.left())
-}
-
-fn slot(reader: &mut Reader<'_>) -> Result<Slot, Error> {
-    let number = reader.u16()?;
-    Slot::new(number).ok_or_else(|| Error::malformed("place", "1 or more", number))
 }
 
 #[cfg(test)]

@@ -22,6 +22,8 @@ pub struct Replica {
     signs: Vec<u64>,
     hold: Vec<u64>,
     any_hold: bool,
+    /// Whether the hold plane of a chunk is not all zeros, since some earlier round: a dense verdict need not write it.
+    dirty_holds: Vec<bool>,
     update: Vec<f32>,
     /// A hash for each decided chunk.
     hashes: Vec<Option<[u8; 32]>>,
@@ -46,6 +48,7 @@ impl Replica {
             signs: vec![0; words],
             hold: vec![0; words],
             any_hold: false,
+            dirty_holds: vec![false; chunking.count()],
             update: vec![0.0; floats],
             hashes: vec![None; chunking.count()],
         }
@@ -97,6 +100,21 @@ impl Replica {
         Some((&self.signs[words.clone()], &self.hold[words]))
     }
 
+    /// Hash of the verdict that is staged for a chunk.
+    pub(crate) fn staged_hash(&self, chunk: usize) -> Option<[u8; 32]> {
+        self.hashes.get(chunk).copied().flatten()
+    }
+
+    /// Whether a verdict on every chunk is staged.
+    pub(crate) fn is_decided(&self) -> bool {
+        self.hashes.iter().all(Option::is_some)
+    }
+
+    /// Forgets the verdict that is staged for a chunk: another one comes.
+    pub(crate) fn forget_verdict(&mut self, chunk: usize) {
+        self.hashes[chunk] = None;
+    }
+
     pub(crate) fn stage_verdict(
         &mut self,
         round: Round,
@@ -106,8 +124,13 @@ impl Replica {
         self.expect_verdict(round, chunk, AggregateKind::Vote)?;
         let (coordinates, words) = (self.chunking.coordinates(chunk), self.chunking.words(chunk));
         let (signs, hold) = (&mut self.signs[words.clone()], &mut self.hold[words]);
-        self.any_hold |= planes.read(coordinates.len(), signs, hold)?;
-        self.hashes[chunk] = Some(verdict_hash(signs, hold));
+        let any = planes.read(coordinates.len(), signs, hold)?;
+        self.hashes[chunk] = Some(verdict_hash(signs, any.then_some(&*hold)));
+        if !any && self.dirty_holds[chunk] {
+            hold.fill(0);
+        }
+        self.dirty_holds[chunk] = any;
+        self.any_hold |= any;
         Ok(coordinates)
     }
 

@@ -2,13 +2,14 @@
 //!
 //! A worker with an identity signs each whole ballot with Ed25519:
 //! `"signvote ballot 2\0" ‖ run id ‖ u32 incarnation ‖ u64 round ‖ root`, where root =
-//! `H[ballot root]`(chunk hashes in order) and a chunk's hash is `H[ballot chunk]`(u8 1 if anything abstains, else 0 ‖
-//! sign words ‖ abstention words if anything abstains). The first bytes keep these signatures apart from those of the
+//! `H[ballot root]`(chunk hashes in order) and a chunk's hash is `H[ballot chunk]`(sign words ‖ abstention words if anything
+//! abstains ‖ u8 1 if anything abstains, else 0). The first bytes keep these signatures apart from those of the
 //! same key in TLS.
 
 use ed25519_dalek::{Signer as _, SigningKey};
 use serde::{Deserialize, Serialize};
 
+use crate::chain::planes_hash;
 use crate::{Error, Incarnation, Round, RunId};
 
 const DOMAIN: &[u8; 18] = b"signvote ballot 2\0";
@@ -98,13 +99,7 @@ impl Sealed {
 
 /// Hash of one chunk of a ballot.
 pub(crate) fn chunk_hash(signs: &[u64], abstain: Option<&[u64]>) -> [u8; 32] {
-    let mut hasher = blake3::Hasher::new_derive_key("signvote 2026-11 ballot chunk");
-    hasher.update(&[u8::from(abstain.is_some())]);
-    crate::chain::update_with_words(&mut hasher, signs);
-    if let Some(abstain) = abstain {
-        crate::chain::update_with_words(&mut hasher, abstain);
-    }
-    *hasher.finalize().as_bytes()
+    planes_hash("signvote 2026-11 ballot chunk", signs, abstain)
 }
 
 /// Root of a whole ballot.

@@ -3,6 +3,10 @@
 //! Feed it with [`Voter::handle`]; after each call send what [`Voter::poll_transmit`] gives and look at what
 //! [`Voter::poll_step`] tells. When [`Voter::wants_parameters`], [`Voter::provide`] them; at [`Step::Open`] vote. When the
 //! connection is lost, make another one and call [`Voter::reconnect`]: replica and ballot are still there.
+//!
+//! In a run with shards there are more connections: see [`Voter::take_shard_addresses`].
+
+mod sharded;
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -12,11 +16,12 @@ use signvote_kernels as kernels;
 
 use crate::chain::Link;
 use crate::seal::{Sealed, ballot_root, chunk_hash};
-use crate::wire::{FloatBytes, Start, ToWorker, to_server};
+use crate::wire::{FloatBytes, PlaneBytes, Start, ToWorker, to_server};
 use crate::{
     AggregateKind, Chunking, DigestTree, Error, Layout, Position, Replica, Round, RunId, SecretKey, Settings,
     Slot, SlotSet, Terms,
 };
+use sharded::Sharded;
 
 /// What a worker says of itself when it joins.
 #[derive(Clone, Debug)]
@@ -152,6 +157,10 @@ pub struct Voter {
     finished: bool,
     /// What the server has said that this worker waits for.
     waiting: Option<String>,
+    /// The shards, in a run that has any.
+    sharded: Option<Sharded>,
+    /// Why this worker has to come back to be brought up.
+    out_of_step: Option<String>,
     transmits: VecDeque<Bytes>,
     steps: VecDeque<Step>,
 }
@@ -188,6 +197,8 @@ impl Voter {
             ballot: Ballot::default(),
             finished: false,
             waiting: None,
+            sharded: None,
+            out_of_step: None,
             transmits: VecDeque::new(),
             steps: VecDeque::new(),
         };
@@ -204,6 +215,8 @@ impl Voter {
         self.start = None;
         self.incoming = None;
         self.live = false;
+        self.sharded = None;
+        self.out_of_step = None;
         match &mut self.replica {
             Some(replica) => replica.forget_verdicts(),
             // Nothing binds it to its place yet, and a server that was started again before the first round may have
@@ -292,6 +305,15 @@ impl Voter {
     /// # Errors
     /// If the server refuses this worker, or does not keep to the protocol. The connection is of no use then.
     pub fn handle(&mut self, frame: &[u8]) -> Result<(), Error> {
+        // Out of step, it has to come back: what else is said on this connection is not for it.
+        if self.out_of_step.is_none() && !self.holds_back(frame)? {
+            self.take(frame)?;
+            self.catch_up_with_shards()?;
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, frame: &[u8]) -> Result<(), Error> {
         match ToWorker::decode(frame)? {
             ToWorker::Welcome { slot, start, terms, version: _, features: _ } => {
                 self.welcome(slot, start, *terms)
@@ -304,11 +326,12 @@ impl Voter {
             }
             ToWorker::Values { chunk, values } => self.take_values(chunk as usize, values),
             ToWorker::Open { position } => self.open(position),
-            ToWorker::Verdict { round, chunk, planes } => {
-                let coordinates = self.replica_mut()?.stage_verdict(round, chunk as usize, planes)?;
-                self.steps.push_back(Step::Decided { round, coordinates });
-                Ok(())
-            }
+            ToWorker::Verdict { round, chunk, planes } => match self.sharded.is_some() {
+                true => self.take_sharded_verdict(round, chunk as usize, planes, frame),
+                false => self.stage(round, chunk as usize, planes),
+            },
+            ToWorker::Shards(shards) => self.take_shards(*shards),
+            ToWorker::Chosen { round, chunk, hash } => self.choose(round, chunk as usize, hash),
             ToWorker::Update { round, chunk, values } => {
                 let coordinates = self.replica_mut()?.stage_update(round, chunk as usize, values)?;
                 self.steps.push_back(Step::Decided { round, coordinates });
@@ -330,6 +353,12 @@ impl Voter {
             }
             ToWorker::Status { .. } => Err(Error::misbehaved("answer what was asked", "a status")),
         }
+    }
+
+    fn stage(&mut self, round: Round, chunk: usize, planes: PlaneBytes<'_>) -> Result<(), Error> {
+        let coordinates = self.replica_mut()?.stage_verdict(round, chunk, planes)?;
+        self.steps.push_back(Step::Decided { round, coordinates });
+        Ok(())
     }
 
     /// The first parameters, made from the seed of the terms. The server takes them, or checks that its own
@@ -456,7 +485,11 @@ impl Voter {
 
     fn cast(&mut self, chunk: usize, frame: Bytes) {
         self.ballot.chunks[chunk] = Some(frame.clone());
-        self.transmit(frame);
+        match &mut self.sharded {
+            Some(sharded) if self.live => sharded.cast(chunk, &frame),
+            Some(_) => {}
+            None => self.transmit(frame),
+        }
         if self.ballot.is_whole() {
             self.seal();
         }
@@ -589,8 +622,11 @@ impl Voter {
         }
         self.ballot.position.incarnation = position.incarnation;
         if again {
-            let cast = self.ballot.report.iter().chain(self.ballot.chunks.iter().flatten());
-            self.transmits.extend(cast.cloned());
+            self.transmits.extend(self.ballot.report.clone());
+            match &mut self.sharded {
+                Some(sharded) => sharded.cast_all(&self.ballot.chunks),
+                None => self.transmits.extend(self.ballot.chunks.iter().flatten().cloned()),
+            }
             if self.ballot.is_whole() {
                 self.seal();
             }
@@ -619,7 +655,20 @@ impl Voter {
     fn commit(&mut self, link: &Link<'_>, voters: &SlotSet, chain: crate::ChainHash) -> Result<(), Error> {
         let Membership { slot, ref terms, .. } = *self.member()?;
         let (rounds, digest_every) = (terms.rounds, terms.digest_every);
-        self.replica_mut()?.commit(link, chain)?;
+        let committed = self.replica_mut()?.commit(link, chain);
+        match (committed, &mut self.sharded) {
+            (Err(error), Some(_)) => {
+                // A shard has told others something else. What counts is with the server.
+                self.out_of_step = Some(format!("the verdicts that came are not those that count: {error}"));
+                return Ok(());
+            }
+            (committed, sharded) => {
+                committed?;
+                if let Some(sharded) = sharded {
+                    sharded.next_round();
+                }
+            }
+        }
         let counted = voters.contains(slot);
         self.steps.push_back(Step::Committed {
             round: link.round,

@@ -1,5 +1,8 @@
-//! A worker's connection to a server, made again when it is lost.
+//! A worker's connection to a server, and to its shards if it has any, made again when they are lost.
 
+mod shards;
+
+use std::collections::HashMap;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io::ErrorKind;
 use std::sync::Arc;
@@ -11,15 +14,16 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use signvote_election::wire::{Later, MAX_FRAME_BYTES};
 use signvote_election::{
-    Carried, Error as ElectionError, Exchange, ExchangeError, Greeting, Position, Slot, Step, Terms, Voter,
+    Carried, Error as ElectionError, Exchange, ExchangeError, Greeting, Position, ShardAddress, ShardId,
+    Slot, Step, Terms, Voter,
 };
-use tokio::io::{AsyncRead, AsyncWrite, BufReader};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 
 use crate::Error;
 use crate::counted::{Counted, Counters};
-use crate::frames::{BUFFER_BYTES, ReadError, buffered, read_frame, write_frames};
+use crate::frames::{FrameReader, FrameWriter, ReadError};
 use crate::socket::prepare;
 use crate::tls::{self, Connector};
 
@@ -34,6 +38,8 @@ const HANDSHAKE: Duration = Duration::from_secs(10);
 /// How long a server may take for its first answer, which comes at once, if only to say that a worker has to wait: as
 /// long as it is looked for, between these two.
 const ANSWER: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(30)];
+/// Ticks after which the verdicts of a committed round are taken for lost.
+const MOST_TICKS: u32 = 5;
 /// How long the last frames may take to go out when a client is dropped.
 const DRAIN: Duration = Duration::from_secs(5);
 
@@ -106,8 +112,8 @@ impl Client {
 
 /// Why a connection is of no more use.
 #[derive(Debug)]
-struct Loss {
-    error: ExchangeError,
+pub(crate) struct Loss {
+    pub(crate) error: ExchangeError,
     /// Whether another connection would end the same way.
     for_good: bool,
 }
@@ -130,11 +136,29 @@ impl Loss {
     }
 }
 
+/// What the network thread has for the worker.
+#[derive(Debug)]
+enum Inbound {
+    /// From the server; or it is lost.
+    Server(Result<Bytes, Loss>),
+    /// From a shard.
+    Shard(ShardId, Bytes),
+    /// There is a connection to a shard: frames for it go here.
+    ShardConnected(ShardId, mpsc::UnboundedSender<Bytes>),
+    ShardLost(ShardId, String),
+    /// A shard has been out of reach for a while.
+    ShardUnreachable(ShardId, String),
+    /// Some time has passed.
+    Tick,
+}
+
 /// A connection, and the thread that serves it.
 #[derive(Debug)]
 struct Wire {
     outbound: Option<mpsc::UnboundedSender<Bytes>>,
-    inbound: mpsc::Receiver<Result<Vec<u8>, Loss>>,
+    inbound: mpsc::Receiver<Inbound>,
+    /// Where the shards are is told here.
+    addresses: mpsc::UnboundedSender<Vec<ShardAddress>>,
     thread: Option<JoinHandle<()>>,
     counters: Arc<Counters>,
 }
@@ -151,12 +175,22 @@ impl Wire {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(cannot)?;
         let (to, counters) = (connect.clone(), Arc::new(Counters::default()));
         let counts = Arc::clone(&counters);
+        let (addresses, told) = mpsc::unbounded_channel();
+        let links = shards::keep(told, to_caller.clone(), connect.tls.clone(), Arc::clone(&counters));
         let thread = std::thread::Builder::new()
             .name("signvote-client".into())
-            .spawn(move || runtime.block_on(carry(to, patience, first, connected, frames, to_caller, counts)))
+            .spawn(move || {
+                runtime.block_on(async {
+                    // Ends with the connection to the server.
+                    tokio::select! {
+                        () = carry(to, patience, first, connected, frames, to_caller, counts) => {}
+                        () = links => {}
+                    }
+                });
+            })
             .map_err(cannot)?;
         outcome.recv().unwrap_or_else(|_| Err(Loss::ended()))?;
-        Ok(Self { outbound: Some(outbound), inbound, thread: Some(thread), counters })
+        Ok(Self { outbound: Some(outbound), inbound, addresses, thread: Some(thread), counters })
     }
 }
 
@@ -184,6 +218,10 @@ struct Link {
     attempts: u32,
     /// Why it looks for the server, as last told: the same is not told again with every attempt.
     told: String,
+    /// Where frames for the shards go, as far as there are connections.
+    shards: HashMap<ShardId, mpsc::UnboundedSender<Bytes>>,
+    /// How often some time has passed while a round was committed whose verdicts had not all come.
+    ticks: u32,
 }
 
 impl Link {
@@ -197,6 +235,8 @@ impl Link {
             away_since,
             attempts: 0,
             told: String::new(),
+            shards: HashMap::new(),
+            ticks: 0,
         })
     }
 
@@ -207,15 +247,63 @@ impl Link {
                 let _ = outbound.send(frame);
             }
         }
+        while let Some((shard, frame)) = self.voter.poll_shard_transmit() {
+            if let Some(queue) = self.shards.get(&shard) {
+                let _ = queue.send(frame);
+            }
+        }
     }
 
     /// Waits for the next frame, or for another connection.
     fn wait(&mut self) -> Result<(), ExchangeError> {
-        let frame = self.wire.as_mut().and_then(|wire| wire.inbound.blocking_recv());
-        self.receive(frame.unwrap_or_else(|| Err(Loss::ended())))
+        let inbound = self.wire.as_mut().and_then(|wire| wire.inbound.blocking_recv());
+        self.receive(inbound.unwrap_or_else(|| Inbound::Server(Err(Loss::ended()))))
     }
 
-    fn receive(&mut self, frame: Result<Vec<u8>, Loss>) -> Result<(), ExchangeError> {
+    fn receive(&mut self, inbound: Inbound) -> Result<(), ExchangeError> {
+        match inbound {
+            Inbound::Server(frame) => self.receive_from_server(frame)?,
+            Inbound::Shard(shard, frame) => {
+                // What came before it was hung up on.
+                if self.shards.contains_key(&shard)
+                    && let Err(error) = self.voter.handle_shard(shard, &frame)
+                {
+                    tracing::debug!(%shard, %error, "hangs up on a shard");
+                    // Its connection ends with its queue, and is made again.
+                    self.shards.remove(&shard);
+                    self.voter.shard_lost(shard);
+                }
+            }
+            Inbound::ShardConnected(shard, queue) => {
+                self.shards.insert(shard, queue);
+                self.voter.shard_connected(shard);
+            }
+            Inbound::ShardLost(shard, reason) => {
+                tracing::debug!(%shard, reason, "no connection to a shard: looking for it again");
+                self.shards.remove(&shard);
+                self.voter.shard_lost(shard);
+            }
+            Inbound::ShardUnreachable(shard, reason) => self.voter.shard_unreachable(shard, &reason),
+            Inbound::Tick => {
+                self.ticks = if self.voter.waits_for_verdicts() { self.ticks + 1 } else { 0 };
+                if self.ticks > MOST_TICKS {
+                    let missing = "a round is committed, and verdicts on it do not come";
+                    return self.come_back(ExchangeError::Lost(missing.into()));
+                }
+            }
+        }
+        if let Some(reason) = self.voter.take_out_of_step() {
+            return self.come_back(ExchangeError::Lost(reason));
+        }
+        self.transmit();
+        if let (Some(addresses), Some(wire)) = (self.voter.take_shard_addresses(), &self.wire) {
+            self.shards.retain(|id, _| addresses.iter().any(|shard| shard.id == *id));
+            let _ = wire.addresses.send(addresses);
+        }
+        Ok(())
+    }
+
+    fn receive_from_server(&mut self, frame: Result<Bytes, Loss>) -> Result<(), ExchangeError> {
         let frame = match frame {
             Ok(frame) => frame,
             Err(Loss { error, for_good: false }) => return self.come_back(error),
@@ -234,7 +322,6 @@ impl Link {
             self.attempts = 0;
             self.told.clear();
         }
-        self.transmit();
         Ok(())
     }
 
@@ -255,6 +342,8 @@ impl Link {
             self.told = reason;
         }
         self.wire = None;
+        self.shards.clear();
+        self.ticks = 0;
         std::thread::sleep(spread(pause(self.attempts)).min(left));
         self.attempts = self.attempts.saturating_add(1);
         self.wire = Some(Wire::dial(&self.connect, left, false).map_err(|loss| self.lost(loss.error))?);
@@ -275,12 +364,12 @@ impl Link {
 }
 
 /// How long to wait before the attempt after so many.
-fn pause(attempts: u32) -> Duration {
+pub(crate) fn pause(attempts: u32) -> Duration {
     FIRST_PAUSE.saturating_mul(1 << attempts.min(16)).min(LONGEST_PAUSE)
 }
 
 /// From half as long to half as long again, at random.
-fn spread(pause: Duration) -> Duration {
+pub(crate) fn spread(pause: Duration) -> Duration {
     // The standard library draws its hashers' keys at random.
     let random = RandomState::new().build_hasher().finish() % 1024;
     pause / 2 + pause * (random as u32) / 1024
@@ -326,9 +415,9 @@ impl Exchange for Client {
         // The server hangs up on who has said goodbye: after the end of the run that is no loss.
         while !self.link.voter.is_finished()
             && let Some(wire) = &mut self.link.wire
-            && let Ok(frame) = wire.inbound.try_recv()
+            && let Ok(inbound) = wire.inbound.try_recv()
         {
-            self.link.receive(frame)?;
+            self.link.receive(inbound)?;
         }
         Ok(self.link.voter.poll_step())
     }
@@ -379,7 +468,11 @@ pub fn ask_status(connect: &Connect) -> Result<String, ExchangeError> {
         }
         error => error,
     };
-    let frame = wire.inbound.blocking_recv().unwrap_or_else(|| Err(Loss::ended())).map_err(silent)?;
+    let frame = match wire.inbound.blocking_recv() {
+        Some(Inbound::Server(frame)) => frame,
+        _ => Err(Loss::ended()),
+    };
+    let frame = frame.map_err(silent)?;
     match ToWorker::decode(&frame)? {
         ToWorker::Status { json } => Ok(json),
         ToWorker::Refused { later, reason } => Err(ElectionError::Refused { later, reason }.into()),
@@ -394,7 +487,7 @@ async fn carry(
     first: bool,
     connected: std_mpsc::Sender<Result<(), Loss>>,
     mut frames: mpsc::UnboundedReceiver<Bytes>,
-    inbound: mpsc::Sender<Result<Vec<u8>, Loss>>,
+    inbound: mpsc::Sender<Inbound>,
     counters: Arc<Counters>,
 ) {
     let caller_gone = inbound.clone();
@@ -439,7 +532,7 @@ async fn carry(
         // As if the connection had stood, and was lost: it is made again.
         Err(loss) => {
             let _ = connected.send(Ok(()));
-            let _ = inbound.send(Err(loss)).await;
+            let _ = inbound.send(Inbound::Server(Err(loss))).await;
         }
     }
 }
@@ -449,15 +542,15 @@ async fn exchange(
     read: impl AsyncRead + Unpin,
     write: impl AsyncWrite + Unpin,
     frames: &mut mpsc::UnboundedReceiver<Bytes>,
-    inbound: mpsc::Sender<Result<Vec<u8>, Loss>>,
+    inbound: mpsc::Sender<Inbound>,
     address: String,
     answer: Duration,
     secure: bool,
 ) {
     let caller_gone = inbound.clone();
     let reader = async move {
-        let mut stream = BufReader::with_capacity(BUFFER_BYTES, read);
-        let first = tokio::time::timeout(answer, read_frame(&mut stream, || MAX_FRAME_BYTES)).await;
+        let mut stream = FrameReader::new(read);
+        let first = tokio::time::timeout(answer, stream.next(|| MAX_FRAME_BYTES)).await;
         let mut first = Some(match first {
             Ok(Err(ReadError::TooLong { .. })) => {
                 Err(Loss::for_good("what answers there speaks another protocol"))
@@ -471,20 +564,18 @@ async fn exchange(
         loop {
             let frame = match first.take() {
                 Some(frame) => frame,
-                None => read_frame(&mut stream, || MAX_FRAME_BYTES)
-                    .await
-                    .map_err(|error| loss_of(&address, error)),
+                None => stream.next(|| MAX_FRAME_BYTES).await.map_err(|error| loss_of(&address, error)),
             };
             let ended = frame.is_err();
-            if inbound.send(frame).await.is_err() || ended {
+            if inbound.send(Inbound::Server(frame)).await.is_err() || ended {
                 return;
             }
         }
     };
     let writer = async move {
-        let mut stream = buffered(write);
+        let mut stream = FrameWriter::new(write);
         loop {
-            match write_frames(&mut stream, frames, |_| {}).await {
+            match stream.write(frames, |_| {}).await {
                 Ok(true) => {}
                 ended => return ended,
             }
@@ -526,7 +617,7 @@ fn loss_of(address: &str, error: ReadError) -> Loss {
 }
 
 /// Tries to connect for as long as the patience lasts; at `first` a name that does not resolve fails at once.
-async fn dial(to: &Connect, patience: Duration, first: bool) -> Result<TcpStream, Loss> {
+pub(crate) async fn dial(to: &Connect, patience: Duration, first: bool) -> Result<TcpStream, Loss> {
     // A time that no clock reaches is as good as a year.
     let until = Instant::now().checked_add(patience).unwrap_or_else(|| Instant::now() + YEAR);
     let mut attempts = 0;

@@ -1,15 +1,20 @@
 //! Whole frames off and onto a stream.
 
+use std::collections::VecDeque;
 use std::io;
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes, BytesMut};
 use signvote_election::wire::LENGTH_BYTES;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufWriter};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::mpsc;
 
-/// Bytes buffered on either side of a socket: a few chunks.
-pub(crate) const BUFFER_BYTES: usize = 64 * 1024;
+/// Room that is made for a read: some chunks of a ballot.
+const BUFFER_BYTES: usize = 128 * 1024;
+/// Less room than this is not worth a read.
+const LEAST_READ_BYTES: usize = 16 * 1024;
+/// Bytes that are taken out of a queue before the first of them are written.
+const BATCH_BYTES: usize = 256 * 1024;
 
 /// How long a frame may take from its first byte to its last. The longest, of 1 MiB, needs 35 kB/s.
 const FRAME_PATIENCE: Duration = Duration::from_secs(30);
@@ -50,62 +55,223 @@ impl std::fmt::Display for ReadError {
     }
 }
 
-/// Reads a frame, its length included. `allowed` is asked once the length is known, because what a peer may
-/// send changes as it joins; nothing is allocated before.
-pub(crate) async fn read_frame(
-    stream: &mut (impl AsyncRead + Unpin),
-    allowed: impl Fn() -> usize,
-) -> Result<Vec<u8>, ReadError> {
-    let mut header = [0; LENGTH_BYTES];
-    // A round may be long, so that the first byte is waited for without limit; by then the rest is on its way.
-    let filled = stream.read(&mut header).await.map_err(ReadError::Io)?;
-    if filled == 0 {
-        return Err(ReadError::Closed);
-    }
-    let rest = rest_of_frame(stream, header, filled, allowed);
-    tokio::time::timeout(FRAME_PATIENCE, rest).await.unwrap_or(Err(ReadError::Slow))
+/// A stream that frames are read off.
+///
+/// Frames are slices of the buffer that the socket was read into: nothing is copied, and a buffer is used again once
+/// all its frames are gone.
+#[derive(Debug)]
+pub(crate) struct FrameReader<R> {
+    stream: R,
+    buffer: BytesMut,
 }
 
-async fn rest_of_frame(
-    stream: &mut (impl AsyncRead + Unpin),
-    mut header: [u8; LENGTH_BYTES],
-    filled: usize,
-    allowed: impl Fn() -> usize,
-) -> Result<Vec<u8>, ReadError> {
-    stream.read_exact(&mut header[filled..]).await.map_err(ReadError::Io)?;
-    let announced = u32::from_le_bytes(header) as usize;
-    let allowed = allowed();
-    if announced > allowed {
-        return Err(ReadError::TooLong { announced, allowed });
+impl<R: AsyncRead + Unpin> FrameReader<R> {
+    pub(crate) fn new(stream: R) -> Self {
+        Self { stream, buffer: BytesMut::new() }
     }
-    let mut frame = vec![0; LENGTH_BYTES + announced];
-    frame[..LENGTH_BYTES].copy_from_slice(&header);
-    stream.read_exact(&mut frame[LENGTH_BYTES..]).await.map_err(ReadError::Io)?;
-    Ok(frame)
+
+    /// The stream, for who has no more use for frames.
+    pub(crate) fn into_inner(self) -> R {
+        self.stream
+    }
+
+    /// Reads a frame, its length included. `allowed` is asked once the length is known, because what a peer may send changes as
+    /// it joins; nothing of that length is allocated before.
+    pub(crate) async fn next(&mut self, allowed: impl Fn() -> usize) -> Result<Bytes, ReadError> {
+        if let Some(frame) = self.split(&allowed)? {
+            return Ok(frame);
+        }
+        // A round may be long, so that the first byte is waited for without limit; by then the rest is on its way.
+        if self.buffer.is_empty() && !self.fill().await? {
+            return Err(ReadError::Closed);
+        }
+        match tokio::time::timeout(FRAME_PATIENCE, self.rest(&allowed)).await {
+            Ok(frame) => frame,
+            Err(_) => Err(ReadError::Slow),
+        }
+    }
+
+    async fn rest(&mut self, allowed: &impl Fn() -> usize) -> Result<Bytes, ReadError> {
+        loop {
+            if let Some(frame) = self.split(allowed)? {
+                return Ok(frame);
+            }
+            if !self.fill().await? {
+                return Err(ReadError::Io(io::ErrorKind::UnexpectedEof.into()));
+            }
+        }
+    }
+
+    /// The next frame, if all of it is in the buffer.
+    fn split(&mut self, allowed: &impl Fn() -> usize) -> Result<Option<Bytes>, ReadError> {
+        let Some(&header) = self.buffer.first_chunk::<LENGTH_BYTES>() else { return Ok(None) };
+        let announced = u32::from_le_bytes(header) as usize;
+        let allowed = allowed();
+        if announced > allowed {
+            return Err(ReadError::TooLong { announced, allowed });
+        }
+        let whole = LENGTH_BYTES + announced;
+        if self.buffer.len() < whole {
+            self.buffer.reserve(whole - self.buffer.len());
+            return Ok(None);
+        }
+        Ok(Some(self.buffer.split_to(whole).freeze()))
+    }
+
+    /// Reads what there is; `false` at the end of the stream.
+    async fn fill(&mut self) -> Result<bool, ReadError> {
+        if self.buffer.capacity() - self.buffer.len() < LEAST_READ_BYTES {
+            self.buffer.reserve(BUFFER_BYTES);
+        }
+        Ok(self.stream.read_buf(&mut self.buffer).await.map_err(ReadError::Io)? > 0)
+    }
 }
 
-/// A stream that frames are written to as they come out of a queue.
-pub(crate) fn buffered<W: AsyncWrite>(stream: W) -> BufWriter<W> {
-    BufWriter::with_capacity(BUFFER_BYTES, stream)
+/// Frames on their way out, written as they lie in memory, many with one call.
+#[derive(Debug)]
+pub(crate) struct FrameWriter<W> {
+    stream: W,
+    batch: Batch,
 }
 
-/// Waits for frames, writes what there is and flushes. `false` once the queue is closed and the stream shut down.
-/// `sent` is told each frame that has been handed to the stream.
-pub(crate) async fn write_frames(
-    stream: &mut BufWriter<impl AsyncWrite + Unpin>,
-    queue: &mut mpsc::UnboundedReceiver<Bytes>,
-    mut sent: impl FnMut(&Bytes),
-) -> io::Result<bool> {
-    let Some(frame) = queue.recv().await else {
-        stream.shutdown().await?;
-        return Ok(false);
-    };
-    stream.write_all(&frame).await?;
-    sent(&frame);
-    while let Ok(frame) = queue.try_recv() {
-        stream.write_all(&frame).await?;
-        sent(&frame);
+impl<W: AsyncWrite + Unpin> FrameWriter<W> {
+    pub(crate) fn new(stream: W) -> Self {
+        Self { stream, batch: Batch::default() }
     }
-    stream.flush().await?;
-    Ok(true)
+
+    /// Waits for frames, writes what there is and flushes. `false` once the queue is closed and the stream shut down.
+    /// `sent` is told each frame that has been handed to the stream.
+    pub(crate) async fn write(
+        &mut self,
+        queue: &mut mpsc::UnboundedReceiver<Bytes>,
+        mut sent: impl FnMut(&Bytes),
+    ) -> io::Result<bool> {
+        let Some(frame) = queue.recv().await else {
+            self.stream.shutdown().await?;
+            return Ok(false);
+        };
+        self.batch.push(frame);
+        loop {
+            while self.batch.bytes < BATCH_BYTES
+                && let Ok(frame) = queue.try_recv()
+            {
+                self.batch.push(frame);
+            }
+            if self.batch.frames.is_empty() {
+                break;
+            }
+            while self.batch.has_remaining() {
+                self.stream.write_buf(&mut self.batch).await?;
+                self.batch.written(&mut sent);
+            }
+        }
+        self.stream.flush().await?;
+        Ok(true)
+    }
+}
+
+/// Whole frames, the first of them written in part.
+#[derive(Debug, Default)]
+struct Batch {
+    frames: VecDeque<Bytes>,
+    /// Bytes of the first frame that have been written.
+    offset: usize,
+    /// Bytes that have not.
+    bytes: usize,
+    done: VecDeque<Bytes>,
+}
+
+impl Batch {
+    fn push(&mut self, frame: Bytes) {
+        self.bytes += frame.len();
+        self.frames.push_back(frame);
+    }
+
+    /// Tells of the frames that are through, and lets go of them.
+    fn written(&mut self, sent: &mut impl FnMut(&Bytes)) {
+        self.done.drain(..).for_each(|frame| sent(&frame));
+    }
+}
+
+impl Buf for Batch {
+    fn remaining(&self) -> usize {
+        self.bytes
+    }
+
+    fn chunk(&self) -> &[u8] {
+        self.frames.front().map_or(&[], |frame| &frame[self.offset..])
+    }
+
+    fn chunks_vectored<'a>(&'a self, slices: &mut [io::IoSlice<'a>]) -> usize {
+        let mut from = self.offset;
+        let mut count = 0;
+        for (slice, frame) in slices.iter_mut().zip(&self.frames) {
+            *slice = io::IoSlice::new(&frame[from..]);
+            from = 0;
+            count += 1;
+        }
+        count
+    }
+
+    fn advance(&mut self, count: usize) {
+        self.bytes -= count;
+        self.offset += count;
+        while let Some(first) = self.frames.front()
+            && self.offset >= first.len()
+        {
+            self.offset -= first.len();
+            self.done.extend(self.frames.pop_front());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncReadExt as _;
+
+    use super::*;
+
+    fn frame(kind: u8, payload: usize) -> Bytes {
+        let mut bytes = (payload as u32 + 1).to_le_bytes().to_vec();
+        bytes.push(kind);
+        bytes.extend((0..payload).map(|at| at as u8));
+        bytes.into()
+    }
+
+    #[tokio::test]
+    async fn frames_of_all_sizes_come_out_as_they_went_in() {
+        let (to, from) = tokio::io::duplex(10_000);
+        let frames: Vec<_> = (0..300).map(|index| frame(index as u8, index * index % 30_011)).collect();
+        let (queue, mut queued) = mpsc::unbounded_channel();
+        frames.iter().for_each(|frame| queue.send(frame.clone()).unwrap());
+        drop(queue);
+        let writer = tokio::spawn(async move {
+            let mut sent = Vec::new();
+            let mut stream = FrameWriter::new(to);
+            while stream.write(&mut queued, |frame| sent.push(frame.clone())).await.unwrap() {}
+            sent
+        });
+        let mut reader = FrameReader::new(from);
+        for expected in &frames {
+            assert_eq!(reader.next(|| 1 << 20).await.unwrap(), expected);
+        }
+        assert!(matches!(reader.next(|| 1 << 20).await, Err(ReadError::Closed)));
+        assert_eq!(writer.await.unwrap(), frames, "each is told of once, when it is through");
+    }
+
+    #[tokio::test]
+    async fn a_frame_that_breaks_off_or_is_too_long_is_no_frame() {
+        let bytes = frame(1, 100);
+        let mut reader = FrameReader::new(&bytes[..50]);
+        assert!(matches!(reader.next(|| 1000).await, Err(ReadError::Io(_))));
+        let mut reader = FrameReader::new(&bytes[..3]);
+        assert!(matches!(reader.next(|| 1000).await, Err(ReadError::Io(_))));
+        let mut reader = FrameReader::new(&bytes[..]);
+        assert!(matches!(
+            reader.next(|| 100).await,
+            Err(ReadError::TooLong { announced: 101, allowed: 100 })
+        ));
+        let mut rest = Vec::new();
+        reader.into_inner().read_to_end(&mut rest).await.unwrap();
+    }
 }

@@ -9,12 +9,14 @@
 
 pub mod certs;
 mod client;
+mod connection;
 mod counted;
 mod error;
 mod files;
 mod frames;
 mod identity;
 mod server;
+mod shard;
 mod socket;
 pub mod tls;
 
@@ -22,3 +24,4 @@ pub use client::{Client, Connect, ask_status};
 pub use error::{Error, Fault};
 pub use identity::{Name, Peer, SERVER, SigningKey, verify_signature};
 pub use server::{Observer, Serve, Stop, listen, serve};
+pub use shard::{ServeShard, ShardThread, serve_shard};

@@ -1,7 +1,5 @@
 //! Sockets, clock and byte counts around an election's server.
 
-mod connection;
-
 use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::ops::ControlFlow;
@@ -18,11 +16,11 @@ use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::Instant;
 
+use crate::connection::{Connection, Inbound};
 use crate::counted::{Counted, Counters};
 use crate::socket::prepare;
 use crate::tls::Acceptor;
 use crate::{Error, Peer};
-use connection::{Connection, Inbound};
 
 /// Frames read but not yet handled, over all connections: past that, reading waits.
 const INBOUND_FRAMES: usize = 256;
@@ -154,6 +152,7 @@ async fn sleep_until(at: Option<Instant>) {
 /// A newcomer's stream, once it is known who speaks on it.
 struct Greeted {
     address: SocketAddr,
+    local: bool,
     counters: Arc<Counters>,
     outcome: Result<(tokio_rustls::TlsStream<Counted<TcpStream>>, Peer), String>,
 }
@@ -212,13 +211,14 @@ impl<'a> Shell<'a> {
     /// come and say nothing, a worker gets in.
     fn welcome(&mut self, stream: TcpStream, address: SocketAddr) {
         prepare(&stream);
+        let local = stream.local_addr().is_ok_and(|own| own.ip() == address.ip());
         let counters = Arc::new(Counters::default());
         let Some(tls) = self.options.tls.clone() else {
             self.make_room();
             let (read, write) = stream.into_split();
             let read = Counted::new(read, Arc::clone(&counters));
             let write = Counted::new(write, Arc::clone(&counters));
-            let origin = Origin { address: address.ip().to_string(), identity: None };
+            let origin = Origin { address: address.ip().to_string(), identity: None, local };
             self.connect(read, write, counters, origin, None);
             return;
         };
@@ -229,14 +229,14 @@ impl<'a> Shell<'a> {
                 Ok(Err(error)) => Err(error.to_string()),
                 Err(_) => Err(format!("its handshake was not through after {HANDSHAKE:?}")),
             };
-            Greeted { address, counters, outcome }
+            Greeted { address, local, counters, outcome }
         };
         let handle = self.handshakes.spawn(task);
         make_way(&mut self.oldest_handshakes, handle);
     }
 
     /// A handshake is through, or has failed.
-    fn greeted(&mut self, Greeted { address, counters, outcome }: Greeted) {
+    fn greeted(&mut self, Greeted { address, local, counters, outcome }: Greeted) {
         let address = address.ip().to_string();
         // Its handshake may have begun before somebody was put on the list of revoked certificates.
         let still_valid =
@@ -257,7 +257,7 @@ impl<'a> Shell<'a> {
         counters.join_down.store(counters.down.load(Relaxed), Relaxed);
         let identity = Identity { name: peer.name().to_string(), key: PublicKey(*peer.key()) };
         let (read, write) = tokio::io::split(stream);
-        self.connect(read, write, counters, Origin { address, identity: Some(identity) }, Some(peer));
+        self.connect(read, write, counters, Origin { address, identity: Some(identity), local }, Some(peer));
     }
 
     fn make_room(&mut self) {

@@ -15,11 +15,11 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 use signvote_election::{
     AggregateKind, Config, Event, Exchange as _, ExchangeError, Greeting, RunId, Schedule, SecretKey, Server,
-    Settings, Shape, Slot, Step, Terms, Traffic,
+    Settings, Shape, Slot, Step, Terms, Topology, Traffic,
 };
 use signvote_kernels::AbstainOn;
 use signvote_net::tls::{Acceptor, Connector, Credentials};
-use signvote_net::{Client, Connect, Name, Observer, Serve, Stop, certs, listen};
+use signvote_net::{Client, Connect, Name, Observer, Serve, ServeShard, ShardThread, Stop, certs, listen};
 
 use crate::Error;
 use votes::Voter;
@@ -28,6 +28,8 @@ use votes::Voter;
 const UNTIMED: u64 = 3;
 /// Longer than anything takes that goes on at all.
 const PATIENCE: Duration = Duration::from_secs(600);
+
+const RUN: RunId = RunId(*b"signvote's bench");
 
 /// What is exchanged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,6 +40,38 @@ pub struct Size {
     pub rounds: u64,
     /// Workers, M.
     pub workers: u16,
+    /// Who tallies.
+    pub topology: Topology,
+}
+
+/// Where a shard of a run listens. What a bench exchanges is nobody's secret: plain text is allowed anywhere.
+#[derive(Clone, Debug)]
+pub struct ShardAt {
+    /// Its address.
+    pub address: SocketAddr,
+    /// How it lets workers in; `None`: unencrypted.
+    pub tls: Option<Acceptor>,
+}
+
+impl ShardAt {
+    /// Starts it.
+    fn start(self, server: &Connect) -> Result<ShardThread, Error> {
+        let Self { address, tls } = self;
+        let server = Connect { reconnect: Duration::ZERO, ..server.clone() };
+        let options =
+            ServeShard { server, tls, run: Some(RUN), name: "bench".into(), address: String::new() };
+        Ok(ShardThread::start(address, true, options)?)
+    }
+}
+
+/// Tallies a part of the coordinates for the server of a run, until that is over.
+///
+/// # Errors
+/// If the address cannot be had, or the server is not there or is lost.
+pub fn shard(connect: &Connect, at: ShardAt, listening: impl FnOnce(SocketAddr)) -> Result<String, Error> {
+    let shard = at.start(connect)?;
+    listening(shard.address());
+    Ok(shard.join()?)
 }
 
 /// One side's times, and bytes.
@@ -78,7 +112,7 @@ impl Times {
 
 fn terms(size: Size, signed: bool) -> Terms {
     Terms {
-        run: RunId(*b"signvote's bench"),
+        run: RUN,
         workers: size.workers,
         batch: 1,
         seed: 1,
@@ -106,6 +140,7 @@ fn config(size: Size, signed: bool) -> Result<Config, Error> {
         initial: Some(initial),
         joining_timeout: PATIENCE,
         ring_bytes: 0,
+        topology: size.topology,
         ..Config::new(terms, schedule)
     })
 }
@@ -134,25 +169,22 @@ impl Observer for Clock {
     }
 }
 
-/// Serves one run at `address`, and times it from commit to commit. `open` allows plain text beyond loopback; `listening`
-/// hears the address once it is known.
+/// Serves one run at `address`, and times it from commit to commit. `listening` hears the address once it is known.
 ///
 /// # Errors
 /// If the address cannot be had, the workers leave before the end, or the answer is wrong.
 pub fn serve(
     address: SocketAddr,
-    open: bool,
     tls: Option<Acceptor>,
     size: Size,
     listening: impl FnOnce(SocketAddr),
 ) -> Result<Times, Error> {
-    serve_with(address, open, (tls, None), size, listening)
+    serve_with(address, (tls, None), size, listening)
 }
 
 /// As [`serve`]; ballots are signed as told, and otherwise where there are identities, as `signvote server` has it.
 fn serve_with(
     address: SocketAddr,
-    open: bool,
     (tls, signed): (Option<Acceptor>, Option<bool>),
     size: Size,
     listening: impl FnOnce(SocketAddr),
@@ -163,7 +195,7 @@ fn serve_with(
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Error::Threads { threads: 1, reason: error.to_string() })?;
     runtime.block_on(async {
-        let listener = listen(address, open || tls.is_some()).await?;
+        let listener = listen(address, true).await?;
         listening(listener.local_addr().unwrap_or(address));
         let mut clock = Clock { last: Instant::now(), rounds: vec![], traffic: vec![], finished: false };
         let (_stop, stops) = tokio::sync::mpsc::unbounded_channel::<Stop>();
@@ -181,16 +213,30 @@ fn serve_with(
     })
 }
 
-/// Takes part in the run of a server with as many coordinates, and times its rounds from one opening to the next.
+/// Takes part in the run of a server with as many coordinates, as one of its shards as well if told so, and times its rounds
+/// from one opening to the next.
 ///
 /// # Errors
 /// If the server is not there or is lost, has another size, or the answer is wrong.
-pub fn work(connect: &Connect, slot: Option<u16>, dim: usize) -> Result<Times, Error> {
+pub fn work(
+    connect: &Connect,
+    slot: Option<u16>,
+    dim: usize,
+    shard: Option<ShardAt>,
+) -> Result<Times, Error> {
+    let shard = shard.map(|shard| shard.start(connect)).transpose()?;
+    let times = vote(connect, slot, dim)?;
+    // Others may be behind.
+    shard.map(ShardThread::join).transpose()?;
+    Ok(times)
+}
+
+fn vote(connect: &Connect, slot: Option<u16>, dim: usize) -> Result<Times, Error> {
     let key = connect.tls.as_ref().map(|tls| SecretKey::from_seed(tls.signing_key().seed()));
     let greeting = Greeting {
         layout: votes::layout(dim)?,
         settings: Settings::default(),
-        run: Some(RunId(*b"signvote's bench")),
+        run: Some(RUN),
         slot: slot.and_then(Slot::new),
         name: "bench".into(),
         key,
@@ -263,11 +309,16 @@ fn turn(size: Size, certs: &Path, tls: bool, signed: bool) -> Result<Times, Erro
         tls.then(|| credentials().and_then(|it| Connector::new(&it))).transpose()
     });
     let connectors = connectors.collect::<Result<Vec<_>, _>>()?;
+    let acceptors = (1..=size.workers).map(|slot| {
+        let credentials = || Credentials::load(certs, &format!("worker-{slot}"));
+        tls.then(|| credentials().and_then(Acceptor::for_shard)).transpose()
+    });
+    let acceptors = acceptors.collect::<Result<Vec<_>, _>>()?;
     let (tell, address) = std::sync::mpsc::channel();
     std::thread::scope(|scope| {
         let server = scope.spawn(move || {
             let anywhere = SocketAddr::from(([127, 0, 0, 1], 0));
-            serve_with(anywhere, false, (acceptor, Some(signed)), size, |at| {
+            serve_with(anywhere, (acceptor, Some(signed)), size, |at| {
                 // Whoever waits for it is there.
                 let _ = tell.send(at);
             })
@@ -276,15 +327,18 @@ fn turn(size: Size, certs: &Path, tls: bool, signed: bool) -> Result<Times, Erro
         let Ok(address) = address.recv() else { return joined(server.join()) };
         let workers: Vec<_> = connectors
             .into_iter()
+            .zip(acceptors)
             .zip(1..)
-            .map(|(tls, slot)| {
+            .map(|((tls, shard_tls), slot)| {
                 let connect = Connect {
                     address: address.to_string(),
                     patience: PATIENCE,
                     reconnect: Duration::ZERO,
                     tls,
                 };
-                scope.spawn(move || work(&connect, Some(slot), size.dim))
+                let shard = matches!(size.topology, Topology::Sharded { .. })
+                    .then(|| ShardAt { address: SocketAddr::from(([127, 0, 0, 1], 0)), tls: shard_tls });
+                scope.spawn(move || work(&connect, Some(slot), size.dim, shard))
             })
             .collect();
         let times = workers.into_iter().map(|worker| joined(worker.join())).collect::<Result<Vec<_>, _>>();

@@ -7,14 +7,14 @@ use std::time::Duration;
 use indicatif::{HumanBytes, ProgressBar};
 use serde::Serialize;
 use signvote_bench::Machine;
-use signvote_bench::exchange::{Size, Times, local, serve, work};
+use signvote_bench::exchange::{ShardAt, Size, Times, local, serve, shard, work};
 use signvote_net::Connect;
 use signvote_net::tls::{Acceptor, Credentials};
 
 use super::print;
 use super::worker::connector;
 use crate::exit::{Exit, Failure};
-use crate::flags::{BenchExchangeFlags, ExchangeRole, IdentityFlags};
+use crate::flags::{BenchExchangeFlags, ExchangeRole, IdentityFlags, TopologyKind};
 use crate::progress::{self, grouped};
 use crate::rules::seconds;
 
@@ -33,28 +33,33 @@ struct Report {
 pub(crate) fn run(flags: &BenchExchangeFlags) -> Result<Exit, Failure> {
     let dim = usize::try_from(flags.dim)
         .map_err(|_| Failure::usage(format!("--dim {} is too much for this machine", flags.dim)))?;
-    let size = Size { dim, rounds: flags.rounds, workers: flags.workers };
+    let topology = flags.topology.with(flags.shards.unwrap_or(flags.workers), flags.replicas);
+    let size = Size { dim, rounds: flags.rounds, workers: flags.workers, topology };
     let (role, rows) = match flags.role {
         None => ("local", on_this_machine(flags, size)?),
         Some(ExchangeRole::Server) => ("server", vec![as_server(flags, size)?]),
         Some(ExchangeRole::Worker) => {
-            if flags.tls.is_some() && flags.identity.is_none() {
-                return Err(Failure::usage(
-                    "--role worker with --tls needs --identity, the name in its certificate",
-                ));
-            }
-            let identity = IdentityFlags { tls: flags.tls.clone(), identity: flags.identity.clone() };
-            let connect = Connect {
-                address: flags.connect.clone(),
-                patience: seconds("patience", flags.patience, true)?,
-                reconnect: Duration::ZERO,
-                tls: connector(&identity)?,
+            let shard =
+                flags.shard_listen.as_deref().map(|at| shard_at(flags, "shard-listen", at)).transpose()?;
+            ("worker", vec![work(&connect(flags)?, None, dim, shard)?])
+        }
+        Some(ExchangeRole::Shard) => {
+            let (name, at) = match (&flags.listen, &flags.shard_listen) {
+                (Some(at), _) => ("listen", at),
+                (None, Some(at)) => ("shard-listen", at),
+                (None, None) => return Err(Failure::usage("--role shard wants --listen HOST:PORT")),
             };
-            ("worker", vec![work(&connect, None, dim)?])
+            let ended =
+                shard(&connect(flags)?, shard_at(flags, name, at)?, |at| tell(flags, "tallies at", at))?;
+            if !flags.quiet {
+                progress::line(&ended);
+            }
+            return Ok(Exit::Success);
         }
     };
     let Some(first) = rows.first().cloned() else { return Ok(Exit::Success) };
-    let report = Report { role, topology: "central", machine: Machine::here(), dim, first, rows };
+    let report =
+        Report { role, topology: name_of(flags.topology), machine: Machine::here(), dim, first, rows };
     if flags.json {
         let json = serde_json::to_string(&report)
             .map_err(|error| Failure::internal("cannot write the result", &error))?;
@@ -83,25 +88,60 @@ fn as_server(flags: &BenchExchangeFlags, size: Size) -> Result<Times, Failure> {
         Some(directory) => Some(Acceptor::new(Credentials::load(directory, "server")?)?),
         None => None,
     };
-    let address = flags.listen.to_socket_addrs().ok().and_then(|mut all| all.next());
-    let address: SocketAddr =
-        address.ok_or_else(|| Failure::usage(format!("--listen wants HOST:PORT, got {:?}", flags.listen)))?;
-    let tell = |at: SocketAddr| {
-        if !flags.quiet {
-            progress::line(&format!("listens at {at} for {} workers", size.workers));
+    let address = address("listen", flags.listen.as_deref().unwrap_or("127.0.0.1:7700"))?;
+    Ok(serve(address, tls, size, |at| tell(flags, "listens at", at))?)
+}
+
+/// How a worker or a shard gets to the server.
+fn connect(flags: &BenchExchangeFlags) -> Result<Connect, Failure> {
+    if flags.tls.is_some() && flags.identity.is_none() {
+        return Err(Failure::usage("--tls needs --identity here, the name in the certificate"));
+    }
+    let identity = IdentityFlags { tls: flags.tls.clone(), identity: flags.identity.clone() };
+    Ok(Connect {
+        address: flags.connect.clone(),
+        patience: seconds("patience", flags.patience, true)?,
+        reconnect: Duration::ZERO,
+        tls: connector(&identity)?,
+    })
+}
+
+fn shard_at(flags: &BenchExchangeFlags, flag: &str, text: &str) -> Result<ShardAt, Failure> {
+    let tls = match (&flags.tls, &flags.identity) {
+        (Some(directory), Some(name)) => {
+            Some(Acceptor::for_shard(Credentials::load(directory, &name.to_string())?)?)
         }
+        _ => None,
     };
-    Ok(serve(address, flags.insecure, tls, size, tell)?)
+    Ok(ShardAt { address: address(flag, text)?, tls })
+}
+
+fn address(flag: &str, text: &str) -> Result<SocketAddr, Failure> {
+    let address = text.to_socket_addrs().ok().and_then(|mut all| all.next());
+    address.ok_or_else(|| Failure::usage(format!("--{flag} wants HOST:PORT, got {text:?}")))
+}
+
+fn tell(flags: &BenchExchangeFlags, what: &str, at: SocketAddr) {
+    if !flags.quiet {
+        progress::line(&format!("{what} {at} for {} workers", flags.workers));
+    }
+}
+
+fn name_of(topology: TopologyKind) -> &'static str {
+    match topology {
+        TopologyKind::Central => "central",
+        TopologyKind::Sharded => "sharded",
+    }
 }
 
 fn table(report: &Report, flags: &BenchExchangeFlags) -> String {
-    let Report { machine, dim, rows, first, .. } = report;
+    let Report { machine, topology, dim, rows, first, .. } = report;
     let mut out = format!("{}, {} cores; {}\n", machine.cpu, machine.cores, machine.isa_reason);
     let what = match flags.role {
         Some(ExchangeRole::Server) => "from commit to commit",
         _ => "momentum, packing and the step included",
     };
-    let _ = writeln!(out, "a round of {} coordinates, central, {what}", grouped(*dim as u64));
+    let _ = writeln!(out, "a round of {} coordinates, {topology}, {what}", grouped(*dim as u64));
     let _ = writeln!(
         out,
         "{:<20} {:>9} {:>9} {:>9} {:>9}  {:>10} {:>10}",

@@ -3,8 +3,11 @@
 use std::time::Duration;
 
 use super::Patience;
+use crate::ballots::Rules;
 use crate::decision::{DeadlineRule, SecondConnection};
-use crate::{Chunking, Error, Layout, Optimizer, Schedule, Settings, Terms, TiePolicy};
+use crate::{
+    AggregateKind, Chunking, Error, Layout, Optimizer, Schedule, Settings, Terms, TiePolicy, Topology,
+};
 
 /// Everything that a server is told.
 #[derive(Clone, Debug)]
@@ -43,6 +46,10 @@ pub struct Config {
     pub ring_bytes: usize,
     /// Whether records carry the ballots.
     pub record_ballots: bool,
+    /// Who tallies.
+    pub topology: Topology,
+    /// What tickets for shards are made from: random, and nobody else's to know.
+    pub secret: [u8; 32],
     /// How long the first round after a resume waits for those who voted in the last one before it.
     pub return_grace: Duration,
 }
@@ -70,7 +77,23 @@ impl Config {
             patience: Patience::default(),
             ring_bytes: 64 << 20,
             record_ballots: false,
+            topology: Topology::default(),
+            secret: [0; 32],
             return_grace: Duration::from_secs(30),
+        }
+    }
+
+    /// What the ballots become.
+    pub(super) fn rules(&self) -> Rules {
+        Rules {
+            aggregate: self.terms.aggregate,
+            workers: usize::from(self.terms.workers),
+            tie: self.tie,
+            min_voters: self.min_voters,
+            seed: self.terms.seed,
+            optimizer: self.optimizer,
+            hashed: self.terms.signed,
+            kept: self.record_ballots,
         }
     }
 
@@ -83,6 +106,17 @@ impl Config {
         }
         if self.quorum == 0 || self.quorum > workers {
             return misuse(format!("the quorum must be 1 to {workers}, got {}", self.quorum));
+        }
+        if let Topology::Sharded { shards, replicas } = self.topology {
+            if shards == 0 || replicas == 0 || u16::from(replicas) > shards {
+                return misuse(format!("{replicas} shards to a chunk need as many shards, got {shards}"));
+            }
+            if self.terms.aggregate != AggregateKind::Vote {
+                return misuse("shards tally votes: a mean has a central server".into());
+            }
+            if self.record_ballots {
+                return misuse("ballots are recorded where they are tallied: not with shards".into());
+            }
         }
         if self.terms.batch == 0 {
             return misuse("a batch needs at least one example".into());

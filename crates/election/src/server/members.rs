@@ -8,7 +8,7 @@ use crate::decision::{self, Admission, NoPlace, Place};
 use crate::wire::{FloatBytes, Later, Start, to_worker};
 use crate::{
     Chunking, Digest, DigestTree, Error, Event, Identity, Layout, PeerId, Position, Round, RunId, Settings,
-    Slot, WorkerRecord,
+    ShardId, Slot, WorkerRecord,
 };
 
 /// One connection.
@@ -43,6 +43,8 @@ pub(super) enum PeerState {
     Offering { slot: Slot, layout: [u8; 32], dimension: u64, offer: Option<(Layout, Settings, Vec<f32>)> },
     /// It is making its own first parameters.
     Comparing { slot: Slot },
+    /// It tallies.
+    Shard { id: ShardId },
     /// It may vote, once it is no longer behind.
     Active { slot: Slot, behind: Option<CatchUp> },
 }
@@ -50,7 +52,7 @@ pub(super) enum PeerState {
 impl PeerState {
     pub(super) fn slot(&self) -> Option<Slot> {
         match *self {
-            Self::Greeting => None,
+            Self::Greeting | Self::Shard { .. } => None,
             Self::Waiting { slot, .. }
             | Self::Offering { slot, .. }
             | Self::Comparing { slot }
@@ -377,6 +379,7 @@ impl Server {
         member.final_digest = None;
         member.resent = None;
         self.greet_newcomer(slot);
+        self.seat(peer, slot);
         if let Some(report) = self.open.reports.get_mut(slot.index()) {
             *report = None;
         }
@@ -405,12 +408,7 @@ impl Server {
                 self.send(peer, to_worker::open(self.at));
             }
             Phase::Gathering => {
-                let (there, all) = (self.live().count(), self.members.len());
-                if there == all {
-                    self.start(now);
-                } else {
-                    self.broadcast(&to_worker::wait(&format!("{there} of {all} workers are there")));
-                }
+                self.start_if_all_are_there(now);
             }
             Phase::Finishing(_) => {
                 self.untold.remove(slot);
@@ -418,6 +416,18 @@ impl Server {
                 self.send(peer, to_worker::finish(&self.finish_reason.clone()));
             }
             Phase::Done => {}
+        }
+    }
+
+    /// Opens the first round once everyone is there, or tells those who wait who is missing.
+    pub(super) fn start_if_all_are_there(&mut self, now: Duration) {
+        let (there, all) = (self.live().count(), self.members.len());
+        match self.missing_shards() {
+            0 if there == all => self.start(now),
+            0 => self.broadcast(&to_worker::wait(&format!("{there} of {all} workers are there"))),
+            shards => self.broadcast(&to_worker::wait(&format!(
+                "{there} of {all} workers are there, and {shards} shards are missing"
+            ))),
         }
     }
 
@@ -430,7 +440,7 @@ impl Server {
 
     /// Somebody was turned away before there was a connection: its handshake failed, say.
     pub fn stranger(&mut self, now: Duration, address: &str, reason: &str) {
-        let origin = Origin { address: address.to_owned(), identity: None }.key();
+        let origin = Origin { address: address.to_owned(), ..Origin::default() }.key();
         if self.origins.kept_out(now, &origin).is_some() {
             self.origins.turned_away += 1;
             return;
@@ -470,7 +480,9 @@ impl Server {
         let Some(Peer { name, origin, state, joins, .. }) = self.peers.remove(&peer) else { return };
         let (origin, reason) = (origin.key(), reason.to_owned());
         match state {
+            PeerState::Shard { id } => self.lose_shard(now, id, reason),
             PeerState::Active { slot, .. } => {
+                self.unseat(peer, slot);
                 match joins {
                     None => self.event(Event::Left { slot, name, round: self.at.round, reason }),
                     Some(_) => self.tell_refused(now, &origin, name, reason),

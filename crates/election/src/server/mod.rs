@@ -8,7 +8,6 @@
 //! [`Server::congested`] when too much waits. Who is behind is then fed in pieces, from the ring of recent verdicts
 //! or with a snapshot, while the others go on.
 
-mod ballots;
 mod catch_up;
 mod config;
 mod members;
@@ -16,6 +15,7 @@ mod origins;
 mod resume;
 mod ring;
 mod rounds;
+mod shards;
 mod status;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -25,22 +25,23 @@ use bytes::Bytes;
 
 use std::sync::Arc;
 
+use crate::ballots::{Ballots, Piece};
 use crate::chain::ChainHash;
 use crate::wire::{self, Later, ToServer, to_worker};
 use crate::{
     AggregateKind, Charter, Chunking, Digest, DigestTree, Error, Event, Identity, Layout, PeerId, Position,
     Record, Round, Settings, Slot, SlotSet, WorkerRecord,
 };
-use ballots::Ballots;
 use members::{Member, Peer, PeerState};
 use origins::Origins;
 use ring::{Ring, Shared};
 use rounds::OpenRound;
+use shards::Enrolled;
 
 pub use config::Config;
 pub use origins::Patience;
 pub use resume::Saved;
-pub use status::{Status, WorkerState, WorkerStatus};
+pub use status::{ShardStatus, Status, WorkerState, WorkerStatus};
 
 /// Where a connection comes from.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -49,6 +50,8 @@ pub struct Origin {
     pub address: String,
     /// Who it is, if it has proved that.
     pub identity: Option<Identity>,
+    /// Whether it is the host that the server is on.
+    pub local: bool,
 }
 
 impl Origin {
@@ -131,6 +134,7 @@ pub struct Server {
     open: OpenRound,
     ring: Ring,
     shared: Shared,
+    enrolled: Enrolled,
     origins: Origins,
     /// From opening to the Q-th ballot, in recent rounds.
     arrivals: VecDeque<Duration>,
@@ -162,6 +166,7 @@ impl Server {
             open: OpenRound::default(),
             ring: Ring::new(config.ring_bytes),
             shared: Shared::default(),
+            enrolled: Enrolled::default(),
             origins: Origins::default(),
             arrivals: VecDeque::new(),
             pausing: None,
@@ -224,7 +229,7 @@ impl Server {
             // It was put out while this frame was on its way.
             return;
         }
-        let received = ToServer::decode(frame).and_then(|message| self.receive(now, peer, message));
+        let received = self.receive(now, peer, frame);
         match received {
             Ok(()) => {}
             // Sound, but of another version: that is no offence.
@@ -401,8 +406,8 @@ impl Server {
             .collect()
     }
 
-    fn receive(&mut self, now: Duration, peer: PeerId, message: ToServer<'_>) -> Result<(), Error> {
-        match message {
+    fn receive(&mut self, now: Duration, peer: PeerId, frame: &[u8]) -> Result<(), Error> {
+        match ToServer::decode(frame)? {
             ToServer::Hello { run, layout, dimension, slot, name, position, version: _, features: _ } => {
                 let wanted = (slot != 0).then_some(slot);
                 self.greet(now, peer, members::Hello { run, layout, dimension, wanted, name, position })
@@ -417,13 +422,16 @@ impl Server {
             }
             ToServer::Ballot { round, chunk, planes } => {
                 let slot = self.active_slot(peer)?;
+                if self.is_sharded() {
+                    return Err(Error::misbehaved("cast with the shards", "a ballot for the server"));
+                }
                 self.expect_aggregate(AggregateKind::Vote)?;
-                self.take_ballot(now, slot, round, chunk as usize, ballots::Piece::Planes(planes))
+                self.take_ballot(now, slot, round, chunk as usize, Piece::Planes(planes))
             }
             ToServer::Gradient { round, chunk, values } => {
                 let slot = self.active_slot(peer)?;
                 self.expect_aggregate(AggregateKind::Mean)?;
-                self.take_ballot(now, slot, round, chunk as usize, ballots::Piece::Floats(values))
+                self.take_ballot(now, slot, round, chunk as usize, Piece::Floats(values))
             }
             ToServer::Digest { round, digest } => {
                 let slot = self.active_slot(peer)?;
@@ -434,6 +442,14 @@ impl Server {
                 let slot = self.active_slot(peer)?;
                 self.take_seal(now, slot, round, signature)
             }
+            ToServer::Enrol(enrolment) => self.enrol(now, peer, enrolment),
+            ToServer::Tallied(tallied) => self.take_tallied(now, peer, tallied),
+            ToServer::Verdict { round, chunk, planes } => {
+                self.take_verdict(now, peer, round, chunk as usize, planes, frame)
+            }
+            ToServer::Whole { round, slot } => self.take_whole(now, peer, round, slot),
+            ToServer::Accuse { slot, reason } => self.take_accusation(now, peer, slot, &reason),
+            ToServer::Unreachable { shard, reason } => self.take_complaint(now, peer, shard, &reason),
             ToServer::Bye { reason } => {
                 // Before its parting may end the run: nothing follows `Output::Done`.
                 self.outputs.push_back(Output::Close { peer });
@@ -471,8 +487,9 @@ impl Server {
         let chain = ChainHash::start(self.config.terms.run, &layout_digest, &digest);
         self.at = Position { chain, ..Position::default() };
         self.digests.push_back((Round(0), digest));
-        let ballots = Ballots::new(&self.config, chunking);
+        let ballots = Ballots::new(self.config.rules(), chunking);
         self.model = Some(Model { layout, layout_digest, settings, x, chunking, ballots });
+        self.charge_all();
         Ok(())
     }
 
@@ -505,6 +522,7 @@ impl Server {
             self.members[slot.index()].at_the_end = true;
         }
         self.broadcast(&to_worker::finish(reason));
+        self.dismiss_shards(&to_worker::finish(reason));
         let strangers: Vec<_> =
             self.peers.iter().filter(|(_, peer)| !peer.state.is_active()).map(|(&peer, _)| peer).collect();
         for peer in strangers {

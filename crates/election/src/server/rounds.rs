@@ -5,12 +5,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::ballots::Piece;
 use super::ring::Entry;
+use super::shards::Counted;
 use super::{Output, Phase, Server};
+use crate::ballots::Piece;
 use crate::chain::Link;
 use crate::decision::{self, Turnout};
 use crate::seal::Sealed;
+use crate::wire::of_shards::Tallied;
 use crate::wire::to_worker;
 use crate::{Digest, DigestTree, Error, Event, PeerId, Position, Record, Round, Signature, Slot, SlotSet};
 
@@ -36,7 +38,9 @@ pub(super) struct Chunk {
     pub(super) voted: SlotSet,
     /// The frame that told the verdict, for who joins in mid-round.
     pub(super) decided: Option<Bytes>,
-    hash: [u8; 32],
+    pub(super) hash: [u8; 32],
+    /// What shards say of it, where there are shards.
+    pub(super) counted: Counted,
 }
 
 /// The round that takes ballots.
@@ -47,6 +51,10 @@ pub(super) struct OpenRound {
     /// Places taken in mid-round. What their last occupants cast stands, and the newcomers cannot know of it.
     pub(super) newcomers: SlotSet,
     pub(super) chunks: Vec<Chunk>,
+    /// How many of them are not decided.
+    undecided: usize,
+    /// On how many chunks each place has voted.
+    cast: Vec<usize>,
     pub(super) deadline: Option<Duration>,
     pub(super) deadline_passed: bool,
     /// Until when those are waited for who voted before the server was started again.
@@ -57,6 +65,10 @@ pub(super) struct OpenRound {
     /// When whole ballots were in, since the opening.
     arrivals: Vec<Duration>,
     pub(super) seals: Vec<(Slot, Signature)>,
+    /// Signatures that came before the shards had said what they have counted.
+    pub(super) early_seals: Vec<(Slot, Signature)>,
+    /// At how many shards each place's ballot is whole.
+    whole: Vec<usize>,
     pub(super) reports: Vec<Option<Report>>,
     ties: usize,
     holds: usize,
@@ -70,7 +82,30 @@ impl OpenRound {
     }
 
     fn has_voted(&self, slot: Slot) -> bool {
-        self.chunks.iter().all(|chunk| chunk.voted.contains(slot))
+        self.cast.get(slot.index()).is_some_and(|&chunks| chunks == self.chunks.len())
+    }
+}
+
+impl OpenRound {
+    /// Its shards have decided one more chunk.
+    pub(super) fn decided_by_shards(&mut self, agreed: &Tallied) {
+        self.undecided -= 1;
+        self.ties += agreed.ties as usize;
+        self.holds += agreed.holds as usize;
+        agreed.voters.iter().for_each(|(slot, ..)| self.cast[slot.index()] += 1);
+        let (all, voters) = (self.expected.len(), agreed.voters.len());
+        self.reason = match self.deadline_passed && voters < all {
+            true => format!("the deadline has passed with {voters} ballots, counted by shards"),
+            false => format!("all {all} present voters have voted, {voters} ballots, counted by shards"),
+        };
+    }
+
+    /// A ballot is whole at one more of so many shards.
+    pub(super) fn whole_at_shard(&mut self, now: Duration, slot: Slot, shards: usize) {
+        self.whole[slot.index()] += 1;
+        if self.whole[slot.index()] == shards {
+            self.arrivals.push(now.saturating_sub(self.opened));
+        }
     }
 }
 
@@ -101,11 +136,15 @@ impl Server {
         self.open = OpenRound {
             expected: self.live().map(|(_, slot)| slot).filter(awaited).collect(),
             chunks: vec![Chunk::default(); chunks],
+            undecided: chunks,
+            cast: vec![0; self.members.len()],
+            whole: vec![0; self.members.len()],
             deadline: self.next_deadline().0.map(|deadline| now.saturating_add(deadline)),
             opened: now,
             reports: vec![None; self.members.len()],
             ..OpenRound::default()
         };
+        self.open_at_shards();
     }
 
     /// A worker may vote in the open round only; what comes for an earlier one is late and not counted.
@@ -169,6 +208,7 @@ impl Server {
         }
         model.ballots.take(slot, chunk, piece)?;
         self.open.chunks[chunk].voted.insert(slot);
+        self.open.cast[slot.index()] += 1;
         if self.open.has_voted(slot) {
             self.open.arrivals.push(now.saturating_sub(self.open.opened));
         }
@@ -190,6 +230,12 @@ impl Server {
         let (true, Some(model), Some(key)) = (self.config.terms.signed, &self.model, key) else {
             return Err(Error::misbehaved("sign only in a run with identities", "a signature"));
         };
+        if open && self.is_sharded() && self.open.undecided > 0 {
+            if self.open.early_seals.iter().all(|&(known, _)| known != slot) {
+                self.open.early_seals.push((slot, signature));
+            }
+            return Ok(());
+        }
         if !open || !self.open.has_voted(slot) || self.open.seals.iter().any(|&(known, _)| known == slot) {
             return Ok(());
         }
@@ -205,6 +251,16 @@ impl Server {
         }
         self.commit_if_decided(now);
         Ok(())
+    }
+
+    /// Takes a signature that came before all was decided.
+    fn take_early_seal(&mut self, now: Duration, slot: Slot, signature: Signature) {
+        let round = self.at.round;
+        let Err(error) = self.take_seal(now, slot, round, signature) else { return };
+        let peer = self.active().find(|&(_, it)| it == slot).map(|(peer, _)| peer);
+        if let Some(peer) = peer {
+            self.offend(now, peer, &error.to_string());
+        }
     }
 
     /// Whose signatures the commit waits for: they have voted on every chunk, are there, and are waited for at all.
@@ -233,7 +289,10 @@ impl Server {
         if self.phase != Phase::Running {
             return;
         }
-        (0..self.open.chunks.len()).for_each(|chunk| self.close_chunk(chunk));
+        match self.is_sharded() {
+            true => self.tell_shards(),
+            false => (0..self.open.chunks.len()).for_each(|chunk| self.close_chunk(chunk)),
+        }
         self.commit_if_decided(now);
     }
 
@@ -252,6 +311,14 @@ impl Server {
     pub(super) fn why_open(&self) -> String {
         if self.phase != Phase::Running {
             return String::new();
+        }
+        if self.is_sharded() && self.open.undecided > 0 {
+            let (undecided, all, shards) =
+                (self.open.undecided, self.open.chunks.len(), self.shard_loads().len());
+            return match shards {
+                0 => "no shard is there to tally, waiting for one".into(),
+                _ => format!("{undecided} of {all} chunks have yet to be tallied by {shards} shards"),
+            };
         }
         match self.open.chunks.iter().find(|chunk| chunk.decided.is_none()) {
             Some(chunk) => decision::close(self.turnout(chunk)).reason,
@@ -272,6 +339,7 @@ impl Server {
         let state = &mut open.chunks[chunk];
         let decision = model.ballots.decide(self.at.round, chunk, &state.voted);
         state.decided = Some(decision.frame.clone());
+        open.undecided -= 1;
         state.hash = decision.hash;
         open.ties += decision.ties;
         open.holds += decision.holds;
@@ -284,8 +352,15 @@ impl Server {
         self.broadcast(&decision.frame);
     }
 
-    fn commit_if_decided(&mut self, now: Duration) {
-        if self.phase != Phase::Running || self.open.chunks.iter().any(|chunk| chunk.decided.is_none()) {
+    pub(super) fn commit_if_decided(&mut self, now: Duration) {
+        if self.phase != Phase::Running || self.open.undecided > 0 {
+            return;
+        }
+        for (slot, signature) in std::mem::take(&mut self.open.early_seals) {
+            self.take_early_seal(now, slot, signature);
+        }
+        if self.phase != Phase::Running || self.open.undecided > 0 {
+            // An early signature was the last thing that was missing.
             return;
         }
         if !self.unsealed().is_empty() {
@@ -349,7 +424,9 @@ impl Server {
                 let voted = |chunk: usize| self.open.chunks[chunk].voted.iter();
                 let every =
                     (0..self.open.chunks.len()).flat_map(|chunk| voted(chunk).map(move |slot| (chunk, slot)));
-                every.map(|(chunk, slot)| (slot, model.ballots.frame(before.round, chunk, slot))).collect()
+                every
+                    .filter_map(|(chunk, slot)| Some((slot, model.ballots.frame(before.round, chunk, slot)?)))
+                    .collect()
             }
             _ => Vec::new(),
         };
@@ -361,6 +438,9 @@ impl Server {
             seals: std::mem::take(&mut self.open.seals),
             ballots,
         })));
+        if let Some(model) = &mut self.model {
+            model.ballots.forget(0..model.chunking.count());
+        }
         self.ring.push(Entry { before, frames });
         self.shared.release(&self.ring, self.most_replayed());
     }

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::members::PeerState;
 use super::{Phase, Server};
-use crate::{Slot, Traffic};
+use crate::{ShardAddress, ShardId, Slot, Traffic};
 
 /// How a run stands.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -49,6 +49,22 @@ pub struct Status {
     pub ring_rounds: usize,
     /// A row a place.
     pub workers: Vec<WorkerStatus>,
+    /// A row a shard; none where the server tallies.
+    #[serde(default)]
+    pub shards: Vec<ShardStatus>,
+}
+
+/// How one shard stands.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ShardStatus {
+    /// Its enrolment.
+    pub shard: ShardId,
+    /// Its name.
+    pub name: String,
+    /// Where workers find it.
+    pub address: String,
+    /// Chunks of the open round that it tallies.
+    pub chunks: usize,
 }
 
 /// What a place's worker is doing.
@@ -129,6 +145,10 @@ impl Server {
                 traffic: None,
             }
         };
+        let shard = |(shard, chunks): (ShardAddress, usize)| {
+            let ShardAddress { id, name, address } = shard;
+            ShardStatus { shard: id, name, address, chunks }
+        };
         let running = self.phase == Phase::Running;
         let missing = |slot: &Slot| running && chunks.iter().any(|chunk| !chunk.voted.contains(*slot));
         let (deadline, deadline_reason) = self.next_deadline();
@@ -158,6 +178,7 @@ impl Server {
             turned_away: self.origins.turned_away,
             ring_rounds: self.ring.len(),
             workers: self.members.iter().enumerate().map(worker).collect(),
+            shards: self.shard_loads().into_iter().map(shard).collect(),
         }
     }
 }

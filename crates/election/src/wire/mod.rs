@@ -4,10 +4,12 @@
 //! little-endian. Kinds below 32 go to the server, the others to a worker.
 
 pub(crate) mod codec;
+pub(crate) mod of_shards;
 mod planes;
 pub(crate) mod to_server;
 pub(crate) mod to_worker;
 
+pub use of_shards::{Enrolment, Shards, Tallied, Tally, ToShard};
 pub use planes::PlaneBytes;
 pub use to_server::{ToServer, ask};
 pub use to_worker::{Later, Start, ToWorker, status};
@@ -18,7 +20,7 @@ use codec::{Reader, Writer};
 /// The first bytes of a worker's first payload.
 pub const MAGIC: [u8; 8] = *b"signvote";
 /// Peers of another major version do not understand each other.
-pub const MAJOR: u16 = 2;
+pub const MAJOR: u16 = 3;
 /// A higher minor version only adds what a peer may leave unused.
 pub const MINOR: u16 = 0;
 
@@ -36,8 +38,8 @@ pub(crate) const MAX_TEXT_BYTES: usize = 1024;
 /// Whether frames of this kind are the traffic of rounds; the others are joins, snapshots and farewells,
 /// which are counted apart.
 pub fn is_round_traffic(kind: u8) -> bool {
-    use kind::{BALLOT, COMMIT, DIGEST, GRADIENT, REPORT, SEAL, UPDATE, VERDICT};
-    matches!(kind, BALLOT | GRADIENT | REPORT | DIGEST | SEAL | VERDICT | UPDATE | COMMIT)
+    use kind::{BALLOT, CHOSEN, COMMIT, DIGEST, GRADIENT, REPORT, SEAL, UPDATE, VERDICT};
+    matches!(kind, BALLOT | GRADIENT | REPORT | DIGEST | SEAL | VERDICT | UPDATE | COMMIT | CHOSEN)
 }
 
 pub(crate) mod kind {
@@ -51,6 +53,12 @@ pub(crate) mod kind {
     pub(crate) const BYE: u8 = 8;
     pub(crate) const SEAL: u8 = 9;
     pub(crate) const ASK: u8 = 10;
+    pub(crate) const KNOCK: u8 = 11;
+    pub(crate) const ENROL: u8 = 12;
+    pub(crate) const TALLIED: u8 = 13;
+    pub(crate) const WHOLE: u8 = 14;
+    pub(crate) const ACCUSE: u8 = 15;
+    pub(crate) const UNREACHABLE: u8 = 16;
     /// Parameters, in both directions.
     pub(crate) const VALUES: u8 = 31;
     pub(crate) const WELCOME: u8 = 32;
@@ -64,6 +72,11 @@ pub(crate) mod kind {
     pub(crate) const STATUS: u8 = 40;
     pub(crate) const PAUSE: u8 = 41;
     pub(crate) const WAIT: u8 = 42;
+    pub(crate) const SHARDS: u8 = 43;
+    pub(crate) const CHOSEN: u8 = 44;
+    pub(crate) const CHARGE: u8 = 64;
+    pub(crate) const SEATS: u8 = 65;
+    pub(crate) const TALLY: u8 = 66;
 }
 
 /// Little-endian f32 as they stand in a received frame.
@@ -150,4 +163,23 @@ pub(crate) fn read_settings(reader: &mut Reader<'_>) -> Result<crate::Settings, 
         settings.insert(&key, reader.string("setting", Settings::MAX_VALUE_BYTES)?)?;
     }
     Ok(settings)
+}
+
+pub(crate) fn write_tie(out: &mut Writer, tie: crate::TiePolicy) {
+    use crate::TiePolicy;
+    out.u8(match tie {
+        TiePolicy::Coin => 0,
+        TiePolicy::Hold => 1,
+        TiePolicy::Positive => 2,
+    });
+}
+
+pub(crate) fn read_tie(reader: &mut Reader<'_>) -> Result<crate::TiePolicy, Error> {
+    use crate::TiePolicy;
+    match reader.u8()? {
+        0 => Ok(TiePolicy::Coin),
+        1 => Ok(TiePolicy::Hold),
+        2 => Ok(TiePolicy::Positive),
+        other => Err(Error::malformed("tie policy", "0 to 2", other)),
+    }
 }

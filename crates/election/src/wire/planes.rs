@@ -27,8 +27,13 @@ impl<'a> PlaneBytes<'a> {
         Self(bytes)
     }
 
+    /// Whether a bit of the second plane is said to be set. A dense ballot has no second plane, and needs no room for one.
+    pub(crate) fn has_second(&self) -> bool {
+        self.0.first().is_some_and(|&encoding| encoding != NONE)
+    }
+
     /// Reads the planes of a chunk of `coordinates` coordinates into `signs` and `second`, each
-    /// `words(coordinates)` long. Returns whether any bit of the second plane is set.
+    /// `words(coordinates)` long. Returns whether any bit of the second plane is set: if not, `second` is left as it was.
     ///
     /// # Errors
     /// If the bytes are too few, too many or not canonical. What the planes then hold is unspecified.
@@ -41,15 +46,17 @@ impl<'a> PlaneBytes<'a> {
         let mut reader = Reader::new(self.0);
         let encoding = reader.u8()?;
         read_words(reader.bytes(words(coordinates) * 8)?, signs);
-        second.fill(0);
         match encoding {
             NONE => {}
-            RUNS => read_runs(&mut reader, coordinates, second)?,
+            RUNS => {
+                second.fill(0);
+                read_runs(&mut reader, coordinates, second)?;
+            }
             PLANE => read_words(reader.bytes(words(coordinates) * 8)?, second),
             other => return Err(Error::malformed("plane encoding", "0, 1 or 2", other)),
         }
         reader.finish()?;
-        if !is_canonical(signs, Some(second), coordinates) {
+        if !is_canonical(signs, (encoding != NONE).then_some(&*second), coordinates) {
             let got = "set bits behind the last coordinate, or under an abstention";
             return Err(Error::malformed("planes", "canonical form", got));
         }
@@ -158,9 +165,11 @@ mod tests {
         let bytes = out.into_inner();
         assert!(bytes.len() <= max_bytes(signs.len()));
         let (mut signs2, mut second2) = (vec![!0; signs.len()], vec![!0; signs.len()]);
-        let any = PlaneBytes::new(&bytes).read(coordinates, &mut signs2, &mut second2).unwrap();
-        assert_eq!((&signs2[..], &second2[..]), (signs, second));
+        let planes = PlaneBytes::new(&bytes);
+        let any = planes.read(coordinates, &mut signs2, &mut second2).unwrap();
         assert_eq!(any, second.iter().any(|&word| word != 0));
+        assert_eq!(any, planes.has_second());
+        assert_eq!((&signs2[..], any.then_some(&second2[..])), (signs, any.then_some(second)));
         bytes.len()
     }
 
@@ -189,8 +198,8 @@ mod tests {
         #[test]
         fn random_bytes_are_refused_or_canonical(bytes in prop::collection::vec(any::<u8>(), 0..100), n in 1_usize..200) {
             let (mut signs, mut second) = (vec![0; words(n)], vec![0; words(n)]);
-            if PlaneBytes::new(&bytes).read(n, &mut signs, &mut second).is_ok() {
-                prop_assert!(is_canonical(&signs, Some(&second), n));
+            if let Ok(any) = PlaneBytes::new(&bytes).read(n, &mut signs, &mut second) {
+                prop_assert!(is_canonical(&signs, any.then_some(&second[..]), n));
             }
         }
     }

@@ -3,8 +3,9 @@
 use bytes::Bytes;
 
 use super::codec::{Reader, Writer};
+use super::of_shards::{self, Enrolment, Tallied};
 use super::{FloatBytes, MAGIC, MAX_TEXT_BYTES, PlaneBytes, kind, planes};
-use crate::{Digest, Error, Layout, Position, Round, RunId, Settings, Signature};
+use crate::{Digest, Error, Layout, Position, Round, RunId, Settings, ShardId, Signature, Slot};
 
 /// A frame from a worker to the server.
 #[derive(Debug)]
@@ -98,6 +99,40 @@ pub enum ToServer<'a> {
         /// The asker's protocol version.
         version: (u16, u16),
     },
+    /// A shard offers its service, instead of a greeting.
+    Enrol(Enrolment),
+    /// A shard has counted a chunk.
+    Tallied(Tallied),
+    /// A verdict, from a shard or passed on by a worker.
+    Verdict {
+        /// The round.
+        round: Round,
+        /// The chunk.
+        chunk: u32,
+        /// Signs and holds.
+        planes: PlaneBytes<'a>,
+    },
+    /// A worker has cast all that it casts with this shard.
+    Whole {
+        /// The round.
+        round: Round,
+        /// Who.
+        slot: Slot,
+    },
+    /// A worker has broken a rule at a shard.
+    Accuse {
+        /// Who.
+        slot: Slot,
+        /// What it did.
+        reason: String,
+    },
+    /// A worker does not get through to a shard.
+    Unreachable {
+        /// Which.
+        shard: ShardId,
+        /// Why.
+        reason: String,
+    },
     /// The worker leaves.
     Bye {
         /// Why.
@@ -143,6 +178,24 @@ impl<'a> ToServer<'a> {
                 magic(&mut reader)?;
                 Self::Ask { version: super::read_version(&mut reader)? }
             }
+            kind::ENROL => Self::Enrol(of_shards::read_enrolment(&mut reader)?),
+            kind::TALLIED => Self::Tallied(of_shards::read_tallied(&mut reader)?),
+            kind::VERDICT => Self::Verdict {
+                round: Round(reader.u64()?),
+                chunk: reader.u32()?,
+                planes: PlaneBytes::new(reader.remaining()),
+            },
+            kind::WHOLE => {
+                Self::Whole { round: Round(reader.u64()?), slot: of_shards::read_slot(&mut reader)? }
+            }
+            kind::ACCUSE => Self::Accuse {
+                slot: of_shards::read_slot(&mut reader)?,
+                reason: reader.string("reason", MAX_TEXT_BYTES)?,
+            },
+            kind::UNREACHABLE => Self::Unreachable {
+                shard: ShardId(reader.u32()?),
+                reason: reader.string("reason", MAX_TEXT_BYTES)?,
+            },
             kind::BYE => Self::Bye { reason: reader.string("reason", MAX_TEXT_BYTES)? },
             other => return Err(Error::malformed("frame kind", "a frame to a server", other)),
         };
@@ -172,7 +225,7 @@ impl<'a> ToServer<'a> {
     }
 }
 
-fn magic(reader: &mut Reader<'_>) -> Result<(), Error> {
+pub(super) fn magic(reader: &mut Reader<'_>) -> Result<(), Error> {
     let magic: [u8; 8] = reader.array()?;
     if magic == MAGIC {
         return Ok(());

@@ -4,6 +4,7 @@ use bytes::Bytes;
 use signvote_kernels::AbstainOn;
 
 use super::codec::{Reader, Writer};
+use super::of_shards::{Shards, read_shards};
 use super::to_server::bounded;
 use super::{FloatBytes, MAX_TEXT_BYTES, PlaneBytes, kind, planes};
 use crate::{AggregateKind, ChainHash, Error, Incarnation, Position, Round, RunId, Slot, SlotSet, Terms};
@@ -117,6 +118,18 @@ pub enum ToWorker<'a> {
         /// What that is.
         reason: String,
     },
+    /// Where the shards are, in a run that has any: before the first opening, and whenever that changes. Verdicts of the open
+    /// round on chunks that have moved are void.
+    Shards(Box<Shards>),
+    /// Of the verdicts on a chunk that its shards do not agree on, this one counts.
+    Chosen {
+        /// The round.
+        round: Round,
+        /// The chunk.
+        chunk: u32,
+        /// Hash of the verdict.
+        hash: [u8; 32],
+    },
     /// How the run stands, in answer to `Ask`.
     Status {
         /// A [`crate::Status`] as JSON.
@@ -133,14 +146,10 @@ impl<'a> ToWorker<'a> {
         let (kind, mut reader) = super::split(frame)?;
         let message = match kind {
             kind::WELCOME => welcome_from(&mut reader)?,
-            kind::REFUSED => Self::Refused {
-                later: match reader.u8()? {
-                    0 => Later::Never,
-                    1 => Later::Again,
-                    other => return Err(Error::malformed("refusal", "0 or 1", other)),
-                },
-                reason: reader.string("reason", MAX_TEXT_BYTES)?,
-            },
+            kind::REFUSED => {
+                let (later, reason) = read_refusal(&mut reader)?;
+                Self::Refused { later, reason }
+            }
             kind::STATE => Self::State { position: super::read_position(&mut reader)? },
             kind::VALUES => Self::Values { chunk: reader.u32()?, values: FloatBytes(reader.remaining()) },
             kind::OPEN => Self::Open { position: super::read_position(&mut reader)? },
@@ -165,6 +174,10 @@ impl<'a> ToWorker<'a> {
             kind::FINISH => Self::Finish { reason: reader.string("reason", MAX_TEXT_BYTES)? },
             kind::PAUSE => Self::Pause { reason: reader.string("reason", MAX_TEXT_BYTES)? },
             kind::WAIT => Self::Wait { reason: reader.string("reason", MAX_TEXT_BYTES)? },
+            kind::SHARDS => Self::Shards(Box::new(read_shards(&mut reader)?)),
+            kind::CHOSEN => {
+                Self::Chosen { round: Round(reader.u64()?), chunk: reader.u32()?, hash: reader.array()? }
+            }
             kind::STATUS => match std::str::from_utf8(reader.remaining()) {
                 Ok(json) => Self::Status { json: json.to_owned() },
                 Err(error) => return Err(Error::malformed("status", "UTF-8", error)),
@@ -174,6 +187,15 @@ impl<'a> ToWorker<'a> {
         reader.finish()?;
         Ok(message)
     }
+}
+
+pub(super) fn read_refusal(reader: &mut Reader<'_>) -> Result<(Later, String), Error> {
+    let later = match reader.u8()? {
+        0 => Later::Never,
+        1 => Later::Again,
+        other => return Err(Error::malformed("refusal", "0 or 1", other)),
+    };
+    Ok((later, reader.string("reason", MAX_TEXT_BYTES)?))
 }
 
 fn welcome_from<'a>(reader: &mut Reader<'a>) -> Result<ToWorker<'a>, Error> {

@@ -381,7 +381,10 @@ pub(crate) fn chain_start(run: [u8; 16], layout: &Layout, x0: &[f32]) -> [u8; 32
 /// Hash of one chunk's verdict.
 pub(crate) fn verdict_hash(values: &[i8]) -> [u8; 32] {
     let (signs, hold) = to_planes(values);
-    hash("chunk verdict", &[&words(&signs), &words(&hold)])
+    match hold.iter().any(|&word| word != 0) {
+        true => hash("chunk verdict", &[&words(&signs), &words(&hold), &[1]]),
+        false => hash("chunk verdict", &[&words(&signs), &[0]]),
+    }
 }
 
 /// Hash of one chunk's dense update.
@@ -392,9 +395,9 @@ pub(crate) fn update_hash(update: &[f32]) -> [u8; 32] {
 /// Hash of one chunk of a ballot.
 pub(crate) fn ballot_chunk_hash(signs: &[u64], abstain: &[u64]) -> [u8; 32] {
     if abstain.iter().all(|&word| word == 0) {
-        return hash("ballot chunk", &[&[0], &words(signs)]);
+        return hash("ballot chunk", &[&words(signs), &[0]]);
     }
-    hash("ballot chunk", &[&[1], &words(signs), &words(abstain)])
+    hash("ballot chunk", &[&words(signs), &words(abstain), &[1]])
 }
 
 /// What is signed under a whole ballot.

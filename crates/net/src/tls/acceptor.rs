@@ -14,6 +14,7 @@ use rustls::{
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio_rustls::{TlsAcceptor, TlsStream};
 
+use super::connector::check_worker;
 use super::credentials::{Credentials, read_revocations};
 use super::{PROTOCOL, REVOKED_FILE, VERSIONS, fault, provider};
 use crate::identity::Peer;
@@ -30,8 +31,18 @@ const LINGER_BYTES: u64 = 64 << 10;
 /// A clone is the same acceptor.
 #[derive(Clone, Debug)]
 pub struct Acceptor {
+    side: Side,
     credentials: Arc<Credentials>,
     rules: Arc<RwLock<Arc<Rules>>>,
+}
+
+/// Whose door it is.
+#[derive(Clone, Copy, Debug)]
+enum Side {
+    Server,
+    /// A shard shows the certificate of the worker on whose host it runs, or of one of its own kind: workers know it by the
+    /// name that the server has told them.
+    Shard,
 }
 
 /// What a reload replaces, all at once.
@@ -50,8 +61,21 @@ impl Acceptor {
     /// If the files do not fit together: a key of another certificate, a certificate that is not the server's, has
     /// expired, was revoked or has another CA, revocations by another CA.
     pub fn new(credentials: Credentials) -> Result<Self, Error> {
-        let rules = Rules::new(&credentials, credentials.revocations().map(<[u8]>::to_vec))?;
-        Ok(Self { credentials: Arc::new(credentials), rules: Arc::new(RwLock::new(Arc::new(rules))) })
+        Self::of(Side::Server, credentials)
+    }
+
+    /// An acceptor for a shard, whose credentials are a worker's.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new), for a worker's certificate.
+    pub fn for_shard(credentials: Credentials) -> Result<Self, Error> {
+        Self::of(Side::Shard, credentials)
+    }
+
+    fn of(side: Side, credentials: Credentials) -> Result<Self, Error> {
+        let rules = Rules::new(side, &credentials, credentials.revocations().map(<[u8]>::to_vec))?;
+        let rules = Arc::new(RwLock::new(Arc::new(rules)));
+        Ok(Self { side, credentials: Arc::new(credentials), rules })
     }
 
     /// Does the server's side of a handshake.
@@ -103,7 +127,7 @@ impl Acceptor {
             let source = std::io::ErrorKind::NotFound.into();
             return Err(Error::file("read", &self.credentials.dir().join(REVOKED_FILE))(source));
         }
-        let rules = Rules::new(&self.credentials, revocations)?;
+        let rules = Rules::new(self.side, &self.credentials, revocations)?;
         *self.rules.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(rules);
         Ok(true)
     }
@@ -126,10 +150,14 @@ impl Acceptor {
 }
 
 impl Rules {
-    fn new(credentials: &Credentials, revocations: Option<Vec<u8>>) -> Result<Self, Error> {
+    fn new(side: Side, credentials: &Credentials, revocations: Option<Vec<u8>>) -> Result<Self, Error> {
         let bytes = revocations.as_deref();
-        // Judging the server itself finds a list of revocations that nobody would pass.
-        credentials.check_server(&*credentials.server_verifier(bytes)?)?;
+        // Judging one's own certificate finds a list of revocations that nobody would pass.
+        match side {
+            Side::Server => credentials.check_server(&*credentials.server_verifier(bytes)?)?,
+            Side::Shard => check_worker(credentials, &credentials.name().parse()?)
+                .map_err(|error| credentials.not_ours(&error))?,
+        }
         let verifier = Arc::new(WorkerVerifier { inner: credentials.worker_verifier(bytes)? });
         let mut config = ServerConfig::builder_with_provider(provider())
             .with_protocol_versions(VERSIONS)

@@ -7,12 +7,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use signvote_election::wire::{self, LENGTH_BYTES};
 use signvote_election::{PeerId, Slot};
-use tokio::io::{AsyncRead, AsyncWrite, BufReader};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::mpsc;
 
 use crate::Peer;
 use crate::counted::Counters;
-use crate::frames::{BUFFER_BYTES, ReadError, buffered, read_frame, write_frames};
+use crate::frames::{FrameReader, FrameWriter, ReadError};
 
 /// How long a queue may take to drain after its connection is done with.
 const DRAIN: Duration = Duration::from_secs(5);
@@ -21,8 +21,8 @@ const DRAIN: Duration = Duration::from_secs(5);
 const LINGER: Duration = Duration::from_secs(1);
 
 /// What a connection's tasks tell the shell.
-pub(super) enum Inbound {
-    Frame(Vec<u8>),
+pub(crate) enum Inbound {
+    Frame(Bytes),
     /// All that was queued has been handed to the system, and the peer is behind.
     Drained,
     /// It has broken a rule of framing.
@@ -32,17 +32,17 @@ pub(super) enum Inbound {
 }
 
 /// The shell's side of one connection.
-pub(super) struct Connection {
-    pub(super) queue: mpsc::UnboundedSender<Bytes>,
-    pub(super) queued_bytes: Arc<AtomicUsize>,
+pub(crate) struct Connection {
+    pub(crate) queue: mpsc::UnboundedSender<Bytes>,
+    pub(crate) queued_bytes: Arc<AtomicUsize>,
     /// Whether the election wants to know when the queue has drained.
-    pub(super) behind: Arc<AtomicBool>,
+    pub(crate) behind: Arc<AtomicBool>,
     /// Longest frame that it may send now.
-    pub(super) allowed: Arc<AtomicUsize>,
-    pub(super) counters: Arc<Counters>,
-    pub(super) slot: Option<Slot>,
+    pub(crate) allowed: Arc<AtomicUsize>,
+    pub(crate) counters: Arc<Counters>,
+    pub(crate) slot: Option<Slot>,
     /// What it was let in with.
-    pub(super) certificate: Option<Peer>,
+    pub(crate) certificate: Option<Peer>,
     tasks: Tasks,
 }
 
@@ -56,7 +56,7 @@ impl Drop for Tasks {
 }
 
 impl Connection {
-    pub(super) fn start(
+    pub(crate) fn start(
         peer: PeerId,
         read: impl AsyncRead + Send + Unpin + 'static,
         write: impl AsyncWrite + Send + Unpin + 'static,
@@ -68,9 +68,9 @@ impl Connection {
         let reader = {
             let (counters, allowed, inbound) = (Arc::clone(&counters), Arc::clone(&allowed), inbound.clone());
             tokio::spawn(async move {
-                let mut stream = BufReader::with_capacity(BUFFER_BYTES, read);
+                let mut stream = FrameReader::new(read);
                 loop {
-                    let message = match read_frame(&mut stream, || allowed.load(Relaxed)).await {
+                    let message = match stream.next(|| allowed.load(Relaxed)).await {
                         Ok(frame) => {
                             count_join(&counters.join_up, &frame);
                             Inbound::Frame(frame)
@@ -87,7 +87,7 @@ impl Connection {
                     }
                     if discard {
                         // Until LINGER is over; an error ends it too.
-                        let _ = tokio::io::copy(&mut stream, &mut tokio::io::sink()).await;
+                        let _ = tokio::io::copy(&mut stream.into_inner(), &mut tokio::io::sink()).await;
                         return;
                     }
                 }
@@ -104,9 +104,9 @@ impl Connection {
                     queued.fetch_sub(frame.len(), Relaxed);
                     count_join(&counters.join_down, frame);
                 };
-                let mut stream = buffered(write);
+                let mut stream = FrameWriter::new(write);
                 // A failed write shows at the reader too, which tells the shell.
-                while let Ok(true) = write_frames(&mut stream, &mut frames, sent).await {
+                while let Ok(true) = stream.write(&mut frames, sent).await {
                     // A shell that is gone needs no telling.
                     if behind.load(Relaxed) && inbound.send((peer, Inbound::Drained)).await.is_err() {
                         return;
@@ -119,7 +119,7 @@ impl Connection {
     }
 
     /// Lets the queue drain, then the peer hang up; neither for ever.
-    pub(super) async fn leave(self) {
+    pub(crate) async fn leave(self) {
         let Self { queue, mut tasks, .. } = self;
         drop(queue);
         let [reader, writer] = &mut tasks.0;
