@@ -29,11 +29,11 @@ impl Default for Costs {
             pack_ns: 0.32,
             tally_ns: 0.0056,
             apply_ns: 0.17,
-            // Processor time of the processes of `signvote bench exchange` on loopback, less the kernels' (docs/plan.md).
-            vote_byte_ns: 0.4,
-            // Processor time of Gloo's all-reduce on loopback (scripts/gloo-cost): f32, less the sum of two arrays; binary16,
+            // Processor time of `signvote bench exchange` on loopback, less the kernels' (scripts/plan-costs, `--measure`).
+            vote_byte_ns: 0.9,
+            // Processor time of Gloo's all-reduce on loopback (scripts/plan-costs): f32, less the sum of two arrays; binary16,
             // less the bytes at the same price. Gloo adds binary16 without the processor's help.
-            dense_byte_ns: 0.2,
+            dense_byte_ns: 0.18,
             reduce_ns: 0.2,
             reduce_half_ns: 4.5,
         }

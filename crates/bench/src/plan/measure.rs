@@ -1,22 +1,22 @@
 //! What a core does on the machine at hand.
 
-use std::hint::black_box;
-use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
-use std::time::Instant;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use signvote_net::Connect;
 
 use super::Costs;
-use crate::kernels;
-use crate::{Error, Machine};
+use crate::exchange::{Size, serve, work};
+use crate::{Error, Machine, kernels};
 
 /// Coordinates: more than fit a cache, and few enough for some seconds in all.
 const DIM: usize = 8_000_000;
-/// Bytes through a socket.
-const SOCKET_BYTES: usize = 256 << 20;
-/// A read or write.
-const PIECE: usize = 1 << 16;
-/// How often sums are timed.
-const TURNS: usize = 7;
+/// Workers whose rounds are measured.
+const WORKERS: u16 = 4;
+/// Rounds of a long and of a short run: what happens once falls out of their difference.
+const ROUNDS: [u64; 2] = [45, 5];
+/// The unit of processor time in `/proc`: 1/100 s, whatever the kernel itself counts in.
+const TICKS_PER_SECOND: f64 = 100.0;
 
 /// What was measured.
 #[derive(Clone, Debug, PartialEq)]
@@ -25,16 +25,16 @@ pub struct Measured {
     pub costs: Costs,
     /// Where.
     pub machine: Machine,
-    /// What could not be measured.
+    /// What was not measured, by the names of the costs.
     pub left_out: Vec<&'static str>,
 }
 
-/// Measures the kernels with so many voters, sums, and a TCP connection over loopback, in some seconds. A byte of a ballot and
-/// one of an all-reduce are both taken to cost what the socket does; framing and hashing are not in it. Binary16 is not measured:
-/// what it costs is the other library's.
+/// Measures, in some seconds, the kernels with so many voters, and what the bytes of a vote cost: the processor time of whole
+/// rounds of `bench exchange` on loopback, less the kernels', by the bytes that came to an end or went from it. What an
+/// all-reduce costs is another program's, and is left as it was.
 ///
 /// # Errors
-/// Those of [`kernels::per_round`].
+/// Those of [`kernels::per_round`], [`serve`] and [`work`].
 pub fn measure(costs: &Costs, voters: u16) -> Result<Measured, Error> {
     let rows = kernels::per_round(DIM, voters)?;
     let ns = |name: &str| {
@@ -42,67 +42,84 @@ pub fn measure(costs: &Costs, voters: u16) -> Result<Measured, Error> {
         row.map(|row| row.median_ms * 1e6 / DIM as f64)
     };
     let mut measured = *costs;
-    let mut left_out = vec!["reduce-half-ns"];
+    let mut left_out = vec!["dense-byte-ns", "reduce-ns", "reduce-half-ns"];
     if let (Some(pack), Some(apply), Some(tally)) = (ns("momentum_pack"), ns("apply"), ns("decide")) {
         measured.pack_ns = pack;
         measured.apply_ns = apply;
         measured.tally_ns = tally / f64::from(voters.max(1));
     }
-    measured.reduce_ns = reduce_ns();
-    match socket_ns() {
-        Some(ns) => (measured.vote_byte_ns, measured.dense_byte_ns) = (ns, ns),
-        None => left_out.extend(["vote-byte-ns", "dense-byte-ns"]),
+    match round_seconds()? {
+        Some(round) => measured.vote_byte_ns = byte_ns(round, &measured),
+        None => left_out.push("vote-byte-ns"),
     }
     Ok(Measured { costs: measured, machine: Machine::here(), left_out })
 }
 
-/// The least time of a sum in place, a coordinate.
-fn reduce_ns() -> f64 {
-    let (mut sum, other) = (vec![1.0_f32; DIM], vec![0.5_f32; DIM]);
-    let mut turn = || {
-        let began = Instant::now();
-        sum.iter_mut().zip(black_box(&other)).for_each(|(sum, other)| *sum += other);
-        black_box(&mut sum);
-        began.elapsed().as_secs_f64()
-    };
-    (0..TURNS).map(|_| turn()).fold(f64::INFINITY, f64::min) * 1e9 / DIM as f64
+/// What is left of a round's processor time for a byte at one end: M workers and their server, each with its copy of x, send and
+/// take 2M ballots and verdicts of d/8 bytes, which have two ends each.
+fn byte_ns(round_seconds: f64, costs: &Costs) -> f64 {
+    let (d, m) = (DIM as f64, f64::from(WORKERS));
+    let kernels = m * (costs.pack_ns + costs.apply_ns) * d + (m * costs.tally_ns + costs.apply_ns) * d;
+    (round_seconds * 1e9 - kernels).max(0.0) / (2.0 * 2.0 * m * d / 8.0)
 }
 
-/// What a byte costs a core at one end of a connection over loopback, the mean of both ends; `None` where the system does not
-/// say how long a thread has run.
-fn socket_ns() -> Option<f64> {
-    let listener = TcpListener::bind("127.0.0.1:0").ok()?;
-    let address = listener.local_addr().ok()?;
-    let reader = std::thread::spawn(move || {
-        let (mut stream, _) = listener.accept().ok()?;
-        let mut piece = vec![0; PIECE];
-        let before = thread_seconds()?;
-        while stream.read(&mut piece).ok()? > 0 {}
-        Some(thread_seconds()? - before)
-    });
-    let written = write_all(address);
-    let read = reader.join().ok()??;
-    Some((written? + read) / 2.0 * 1e9 / SOCKET_BYTES as f64)
+/// The processor time of a round of all together, in seconds; `None` where the system does not say it.
+fn round_seconds() -> Result<Option<f64>, Error> {
+    let [many, few] = ROUNDS;
+    let Some((many_s, few_s)) = run_seconds(many)?.zip(run_seconds(few)?) else { return Ok(None) };
+    Ok(Some((many_s - few_s) / (many - few) as f64))
 }
 
-fn write_all(address: std::net::SocketAddr) -> Option<f64> {
-    let mut stream = TcpStream::connect(address).ok()?;
-    let piece = vec![1; PIECE];
-    let before = thread_seconds()?;
-    for _ in 0..SOCKET_BYTES / PIECE {
-        stream.write_all(&piece).ok()?;
-    }
-    Some(thread_seconds()? - before)
+/// The processor time of a run on loopback.
+fn run_seconds(rounds: u64) -> Result<Option<f64>, Error> {
+    let before = process_seconds();
+    let size = Size { dim: DIM, rounds, workers: WORKERS };
+    let (tell, address) = std::sync::mpsc::channel();
+    std::thread::scope(|scope| {
+        let server = scope.spawn(move || {
+            let anywhere = SocketAddr::from(([127, 0, 0, 1], 0));
+            serve(anywhere, false, None, size, |at| {
+                // Whoever waits for it is there.
+                let _ = tell.send(at);
+            })
+        });
+        if let Ok(address) = address.recv() {
+            let workers: Vec<_> = (1..=WORKERS)
+                .map(|slot| {
+                    let connect = Connect {
+                        address: address.to_string(),
+                        patience: Duration::from_secs(60),
+                        reconnect: Duration::ZERO,
+                        tls: None,
+                    };
+                    scope.spawn(move || work(&connect, Some(slot), DIM))
+                })
+                .collect();
+            for worker in workers {
+                joined(worker.join())?;
+            }
+        }
+        // If it did not listen, it says why.
+        joined(server.join())
+    })?;
+    Ok(process_seconds().zip(before).map(|(after, before)| after - before))
 }
 
-/// How long this thread has had a core, in seconds.
-fn thread_seconds() -> Option<f64> {
-    run_seconds(&std::fs::read_to_string("/proc/thread-self/schedstat").ok()?)
+fn joined<T>(outcome: std::thread::Result<Result<T, Error>>) -> Result<T, Error> {
+    // A panic of a thread is a panic of the bench.
+    outcome.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
-/// The first number of `schedstat`: nanoseconds on a core.
-fn run_seconds(text: &str) -> Option<f64> {
-    text.split_whitespace().next()?.parse::<u64>().ok().map(|ns| ns as f64 * 1e-9)
+/// How long all threads of this process, those that have ended too, have had a core.
+fn process_seconds() -> Option<f64> {
+    ticks(&std::fs::read_to_string("/proc/self/stat").ok()?).map(|ticks| ticks / TICKS_PER_SECOND)
+}
+
+/// utime + stime of `/proc/self/stat`, fields 14 and 15. The second field is a name, in parentheses, with anything in it.
+fn ticks(text: &str) -> Option<f64> {
+    let (_, fields) = text.rsplit_once(')')?;
+    let mut fields = fields.split_whitespace().skip(11).map(|field| field.parse::<u64>().ok());
+    Some((fields.next()?? + fields.next()??) as f64)
 }
 
 #[cfg(test)]
@@ -110,16 +127,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_time_of_a_thread_is_the_first_number() {
-        assert_eq!(run_seconds("1500000000 20 3\n"), Some(1.5));
-        assert_eq!(run_seconds(""), None);
+    fn the_time_of_a_process_is_found_behind_whatever_it_is_called() {
+        let text = "7 (a ) b) S 1 7 7 0 -1 4194304 100 0 0 0 250 50 9 9 20 0 1 0";
+        assert_eq!(ticks(text), Some(300.0));
+        assert_eq!(ticks("7 (short) S 1"), None);
+        assert_eq!(ticks(""), None);
     }
 
     #[test]
-    #[cfg(target_os = "linux")]
-    fn a_socket_costs_something() {
-        if let Some(ns) = socket_ns() {
-            assert!(ns > 0.0 && ns < 1000.0, "{ns} ns a byte");
-        }
+    fn what_the_kernels_do_not_take_is_that_of_the_bytes() {
+        let costs = Costs { pack_ns: 0.3, tally_ns: 0.01, apply_ns: 0.2, ..Costs::NONE };
+        // 4 · 0.5 + 0.04 + 0.2 ns a coordinate, and 2 ns for two bytes of a bit each a coordinate and worker, at both ends.
+        let round = (2.24 + 2.0 * 2.0 * 4.0 / 8.0) * DIM as f64 * 1e-9;
+        assert!((byte_ns(round, &costs) - 1.0).abs() < 1e-9);
+        assert_eq!(byte_ns(0.0, &costs), 0.0, "a clock too coarse gives no negative time");
     }
 }
