@@ -1,5 +1,7 @@
 //! Predictions beside measurements.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use super::{Bound, Cluster, Costs, System, exchange};
@@ -14,6 +16,9 @@ pub struct Measurements {
     pub machine: MeasuredOn,
     /// Coordinates, d.
     pub dim: u64,
+    /// What the bucket of a link holds, by its rate; nothing for rates that are not named.
+    #[serde(default)]
+    pub burst_bytes: BTreeMap<String, u64>,
     /// What was measured.
     pub runs: Vec<Run>,
 }
@@ -38,8 +43,10 @@ pub struct Run {
     pub rate_mbit: f64,
     /// `signvote-central`, `signvote-central-apart`, `signvote-sharded`, `gloo-fp32`, `gloo-fp16`, or another.
     pub system: String,
-    /// The median of its exchanges.
-    pub median_ms: f64,
+    /// The median of its exchanges; not there if it failed.
+    pub median_ms: Option<f64>,
+    /// Why there is none.
+    pub failed: Option<String>,
 }
 
 /// A run, and what was predicted for it.
@@ -78,7 +85,7 @@ pub struct Checked {
     pub median_error: f64,
     /// The largest of them.
     pub worst_error: f64,
-    /// Systems for which nothing is predicted.
+    /// Systems for which nothing is predicted, and runs that failed.
     pub left_out: Vec<String>,
 }
 
@@ -97,16 +104,30 @@ impl Measurements {
             if run.hosts == 0 {
                 return Err(wrong(format!("hosts of run {}: expected at least 1, got 0", index + 1)));
             }
-            for (name, value) in [("rate_mbit", run.rate_mbit), ("median_ms", run.median_ms)] {
-                if !(value > 0.0 && value.is_finite()) {
+            let median_ms = match &run.failed {
+                Some(_) => run.median_ms,
+                None => Some(run.median_ms.unwrap_or(f64::NAN)),
+            };
+            for (name, value) in [("rate_mbit", Some(run.rate_mbit)), ("median_ms", median_ms)] {
+                if let Some(value) = value.filter(|value| !(*value > 0.0 && value.is_finite())) {
                     let run = index + 1;
-                    return Err(wrong(format!(
-                        "{name} of run {run}: expected a positive number, got {value}"
-                    )));
+                    let got = if value.is_nan() { "none".to_owned() } else { value.to_string() };
+                    return Err(wrong(format!("{name} of run {run}: expected a positive number, got {got}")));
                 }
             }
         }
+        for rate in read.burst_bytes.keys() {
+            rate.parse::<Rate>().map_err(|error| wrong(format!("burst_bytes: {error}")))?;
+        }
         Ok(read)
+    }
+}
+
+impl Measurements {
+    /// What a link of that rate lets through at once.
+    fn burst_bytes(&self, rate: Rate) -> f64 {
+        let named = |(name, bytes): (&String, &u64)| (name.parse() == Ok(rate)).then_some(*bytes as f64);
+        self.burst_bytes.iter().find_map(named).unwrap_or(0.0)
     }
 }
 
@@ -131,9 +152,15 @@ pub fn compare(measured: &Measurements, like: &Cluster, costs: &Costs) -> Result
     let (mut runs, mut left_out) = (Vec::new(), Vec::<String>::new());
     for run in &measured.runs {
         let rate = Rate::from_bits_per_second(run.rate_mbit * 1e6);
-        let (Some(system), Some(rate)) = (system(&run.system), rate) else {
-            if !left_out.contains(&run.system) {
-                left_out.push(run.system.clone());
+        let (Some(system), Some(rate), Some(median_ms)) = (system(&run.system), rate, run.median_ms) else {
+            let why = match (&run.failed, rate) {
+                (Some(_), Some(rate)) => {
+                    format!("{} with {} hosts at {rate}, which failed", run.system, run.hosts)
+                }
+                _ => run.system.clone(),
+            };
+            if !left_out.contains(&why) {
+                left_out.push(why);
             }
             continue;
         };
@@ -142,6 +169,7 @@ pub fn compare(measured: &Measurements, like: &Cluster, costs: &Costs) -> Result
             rate,
             hosts_per_machine: run.hosts,
             cores: measured.machine.cores,
+            burst_bytes: measured.burst_bytes(rate),
             ..like.clone()
         };
         let predicted = exchange(system, measured.dim as f64, &cluster, costs);
@@ -150,10 +178,10 @@ pub fn compare(measured: &Measurements, like: &Cluster, costs: &Costs) -> Result
             rate_mbit: run.rate_mbit,
             system: run.system.clone(),
             limit_ms: predicted.limit_s * 1e3,
-            measured_ms: run.median_ms,
+            measured_ms: median_ms,
             predicted_ms: predicted.seconds() * 1e3,
             bound: predicted.bound(),
-            error: predicted.seconds() * 1e3 / run.median_ms - 1.0,
+            error: predicted.seconds() * 1e3 / median_ms - 1.0,
         });
     }
     let mut errors: Vec<_> = runs.iter().map(|run| run.error.abs()).collect();

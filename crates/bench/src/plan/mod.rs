@@ -121,6 +121,8 @@ pub struct Cluster {
     /// What a host's link carries each way.
     #[serde(rename = "rate_bit_per_s")]
     pub rate: Rate,
+    /// What a link lets through at once before its rate holds, in each exchange anew: the bucket of `tbf`. 0 for a real one.
+    pub burst_bytes: f64,
     /// Seconds that a message takes besides its bytes, one way.
     pub latency_s: f64,
     /// The share of the link's rate that ballots and verdicts get; the rest is headers.
@@ -243,7 +245,7 @@ impl Work {
 
 /// Predicts one exchange of d = `dim` coordinates.
 ///
-/// - link: bytes / (rate · efficiency) + hops · latency + the last chunk's way back (central only: before it is whole, nothing
+/// - link: (bytes / efficiency − burst) / rate + hops · latency + the last chunk's way back (central only: before it is whole, nothing
 ///   of it can be decided; so a model of one chunk goes up, and only then down) + the step on the replica, which waits for the
 ///   commit.
 /// - cores: Σ work of the processes on the busiest machine / its cores. A server on a host of its own is on a machine of its
@@ -260,8 +262,10 @@ pub fn exchange(system: System, dim: f64, cluster: &Cluster, costs: &Costs) -> E
         _ => 0.0,
     };
     let tail_s = work.tail * cluster.crowding();
-    let link_s =
-        limit_s * (1.0 + last_chunk) / efficiency + system.hops(cluster.hosts) * cluster.latency_s + tail_s;
+    let sent_bytes = link_bytes * (1.0 + last_chunk) / efficiency;
+    let link_s = cluster.rate.seconds((sent_bytes - cluster.burst_bytes).max(0.0))
+        + system.hops(cluster.hosts) * cluster.latency_s
+        + tail_s;
     let workers = cluster.together() * work.worker;
     let one_machine = cluster.hosts_per_machine >= cluster.hosts && cluster.hosts > 1;
     let busiest = match system {

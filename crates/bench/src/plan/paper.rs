@@ -66,6 +66,7 @@ pub fn predict() -> Paper {
     let cluster = Cluster {
         hosts: HOSTS,
         rate,
+        burst_bytes: 0.0,
         latency_s: 0.0,
         vote_efficiency: 1.0,
         dense_efficiency: 1.0,

@@ -16,6 +16,7 @@ fn cluster(hosts: u32, rate_text: &str) -> Cluster {
     Cluster {
         hosts,
         rate: rate(rate_text),
+        burst_bytes: 0.0,
         latency_s: 0.0,
         vote_efficiency: 1.0,
         dense_efficiency: 1.0,
@@ -220,6 +221,21 @@ fn a_prediction_is_compared_with_what_was_measured() {
 }
 
 #[test]
+fn a_run_that_failed_is_left_out_and_what_a_bucket_lets_through_takes_no_time() {
+    let text = measurements(
+        r#"{"hosts": 4, "rate_mbit": 1000, "system": "signvote-sharded", "median_ms": 36.3},
+           {"hosts": 15, "rate_mbit": 1000.0, "system": "gloo-fp32", "failed": "it took too long"}"#,
+    );
+    let text = text.replacen('{', r#"{"burst_bytes": {"100mbit": 131072, "1gbit": 262144},"#, 1);
+    let measured = Measurements::read(&text).expect("measurements");
+    let checked = compare(&measured, &cluster(99, "1kbit"), &Costs::NONE).expect("known systems");
+    // 38.4 ms, less 262,144 bytes.
+    near(checked.runs[0].predicted_ms, 36.303, 1e-4);
+    assert_eq!(checked.runs.len(), 1);
+    assert_eq!(checked.left_out, ["gloo-fp32 with 15 hosts at 1gbit, which failed"]);
+}
+
+#[test]
 fn what_cannot_be_a_measurement_is_named() {
     let run = |fields: &str| measurements(&format!(r#"{{"system": "gloo-fp32", {fields}}}"#));
     for (text, words) in [
@@ -230,7 +246,11 @@ fn what_cannot_be_a_measurement_is_named() {
         (run(r#""hosts": 4, "rate_mbit": 0, "median_ms": 1"#), "rate_mbit of run 1"),
         (run(r#""hosts": 4, "rate_mbit": 1, "median_ms": -1"#), "median_ms of run 1"),
         (run(r#""hosts": -4, "rate_mbit": 1, "median_ms": 1"#), "-4"),
-        (run(r#""hosts": 4, "rate_mbit": 1"#), "median_ms"),
+        (run(r#""hosts": 4, "rate_mbit": 1"#), "median_ms of run 1"),
+        (
+            measurements("").replacen('{', r#"{"burst_bytes": {"fast": 1},"#, 1),
+            "burst_bytes: expected a rate",
+        ),
     ] {
         let error = Measurements::read(&text).expect_err(&text);
         assert!(matches!(error, Error::Results { .. }) && error.to_string().contains(words), "{error}");

@@ -115,6 +115,7 @@ fn cluster(flags: &PlanFlags) -> Cluster {
     Cluster {
         hosts: u32::from(flags.workers),
         rate: flags.rate,
+        burst_bytes: 0.0,
         latency_s: flags.latency_ms * 1e-3,
         vote_efficiency: flags.vote_efficiency,
         dense_efficiency: flags.dense_efficiency,
