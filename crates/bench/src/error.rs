@@ -37,6 +37,12 @@ pub enum Error {
         /// What the system can give.
         available_mib: u64,
     },
+    /// Measurements that predictions were to be compared with are none.
+    #[error("no measurements to compare with: {what}")]
+    Results {
+        /// What is wrong with them.
+        what: String,
+    },
     /// The system does not give that many threads.
     #[error("cannot start {threads} threads: {reason}")]
     Threads {

@@ -7,6 +7,7 @@
 //!
 //! - [`kernels`]: packing, tallying, deciding and applying.
 //! - [`exchange`]: a whole round of workers and a server.
+//! - [`plan`]: what a step takes, predicted, and what was measured beside it.
 //!
 //! It prints nothing: who calls [`kernels::run`] is told of every group as it is done, and gets a
 //! [`kernels::Report`], which is text for people and JSON for programs.
@@ -16,6 +17,9 @@ mod error;
 pub mod exchange;
 pub mod kernels;
 mod machine;
+pub mod plan;
+mod rate;
 
 pub use error::Error;
 pub use machine::Machine;
+pub use rate::Rate;

@@ -138,6 +138,7 @@ impl From<signvote_bench::Error> for Failure {
             Error::Exchange(error) => return error.into(),
             Error::Net(error) => return error.into(),
             Error::Memory { .. } | Error::Threads { .. } => Exit::Usage,
+            Error::Results { .. } => Exit::Data,
             _ => Exit::Internal,
         };
         Self::new(exit, error.to_string())

@@ -11,9 +11,11 @@ use signvote_net::Name;
 
 use crate::exit::Failure;
 
+mod planning;
 mod serving;
 
 use crate::logs::LogFlags;
+pub(crate) use planning::{CostFlags, PlanFlags};
 pub(crate) use serving::{
     AuditFlags, CertsInitFlags, CertsIssueFlags, CertsRevokeFlags, Deadline, IdentityFlags, OnFullDisk,
     Quorum, SameIdentity, ServingFlags, StatusFlags,
@@ -50,6 +52,8 @@ pub(crate) enum Command {
     /// Measure this machine.
     #[command(subcommand)]
     Bench(BenchCommand),
+    /// Predict what a step takes, voting and with all-reduce, and say which to choose.
+    Plan(Box<PlanFlags>),
     /// Make and revoke the identities of a run: a private CA, and a certificate each for server and workers.
     #[command(subcommand)]
     Certs(CertsCommand),
@@ -64,6 +68,7 @@ impl Command {
             Self::Worker(flags) => flags.quiet = true,
             Self::Bench(BenchCommand::Kernels(flags)) => flags.quiet = true,
             Self::Bench(BenchCommand::Exchange(flags)) => flags.quiet = true,
+            Self::Plan(flags) => flags.quiet = true,
             Self::Status(_) | Self::Audit(_) | Self::Eval(_) | Self::Certs(_) => {}
         }
     }

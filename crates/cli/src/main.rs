@@ -45,6 +45,7 @@ fn run() -> Result<Exit, Failure> {
         Command::Eval(flags) => commands::eval::run(&flags),
         Command::Bench(BenchCommand::Kernels(flags)) => commands::bench::run(&flags),
         Command::Bench(BenchCommand::Exchange(flags)) => commands::bench_exchange::run(&flags),
+        Command::Plan(flags) => commands::plan::run(&flags),
         Command::Certs(command) => commands::certs::run(&command),
     }
 }

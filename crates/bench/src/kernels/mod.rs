@@ -84,6 +84,25 @@ pub fn run(options: &Options, watch: &mut (dyn Watch + Send)) -> Result<Report, 
     measure(options, forms(options.threads), watch)
 }
 
+/// Measures, on one thread, what every round does: momentum and packing, the step on a replica, and the verdict of so many
+/// voters. A quicker [`run`].
+///
+/// # Errors
+///
+/// As [`run`].
+pub fn per_round(d: usize, voters: u16) -> Result<Vec<Row>, Error> {
+    fits(&Options { d, voters: vec![voters], threads: 1, least_per_group: Duration::ZERO })?;
+    let mut rows = Vec::new();
+    let visit: &mut Visit<'_> = &mut |mut group| {
+        rows.extend(timing::measure(&mut group, Duration::ZERO)?);
+        Ok(())
+    };
+    values::momentum(d, &SERIAL, visit)?;
+    values::apply(d, &SERIAL, visit)?;
+    votes::decide(d, usize::from(voters), &SERIAL, visit)?;
+    Ok(rows)
+}
+
 /// Makes one group after another, with its memory, and hands it to `visit`: for a bench that keeps its own time.
 /// Groups that are for several threads run on those of the current rayon pool.
 ///

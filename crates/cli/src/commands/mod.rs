@@ -12,6 +12,7 @@ pub(crate) mod bench;
 pub(crate) mod bench_exchange;
 pub(crate) mod certs;
 pub(crate) mod eval;
+pub(crate) mod plan;
 pub(crate) mod server;
 pub(crate) mod status;
 pub(crate) mod train;
