@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use serde::Serialize;
+use signvote_bench::Rate;
 use signvote_byzantine::Attack;
 use signvote_election::{RunId, TiePolicy, Topology};
 use signvote_learn::{DataSource, ModelKind, Partition};
@@ -43,6 +44,8 @@ pub(crate) enum Command {
     Server(Box<ServerFlags>),
     /// Take part in a run as a worker.
     Worker(Box<WorkerFlags>),
+    /// Tally a part of the coordinates for a server (--topology sharded). A worker with --shard-listen does that as well.
+    Shard(ShardFlags),
     /// Say how the run of a server stands.
     Status(StatusFlags),
     /// Replay a run from its log: recompute every verdict and the final digest, check voters and signatures.
@@ -66,6 +69,7 @@ impl Command {
             Self::Train(flags) => flags.quiet = true,
             Self::Server(flags) => flags.quiet = true,
             Self::Worker(flags) => flags.quiet = true,
+            Self::Shard(flags) => flags.quiet = true,
             Self::Bench(BenchCommand::Kernels(flags)) => flags.quiet = true,
             Self::Bench(BenchCommand::Exchange(flags)) => flags.quiet = true,
             Self::Plan(flags) => flags.quiet = true,
@@ -79,8 +83,8 @@ pub(crate) enum BenchCommand {
     /// Measure packing, tallying, deciding and applying beside naive code, whose answers they must give bit for
     /// bit, and beside a loop that only moves the same bytes.
     Kernels(BenchKernelsFlags),
-    /// Measure a whole round with a central server: on this machine in plain text, with TLS and with signed ballots, or
-    /// between hosts (--role server on one, --role worker on each of the others). Every answer is checked.
+    /// Measure a whole round with a central server or with shards: on this machine in plain text, with TLS and with signed
+    /// ballots, or between hosts (--role server on one, --role worker on each). Every answer is checked.
     Exchange(BenchExchangeFlags),
 }
 
@@ -144,6 +148,19 @@ pub(crate) struct RuleFlags {
     /// Workers in the run, each with one vote; the first round waits for all of them.
     #[arg(long, default_value_t = 7, value_name = "M", value_parser = clap::value_parser!(u16).range(1..))]
     pub(crate) workers: u16,
+
+    /// Who tallies: the server, or shards that have a part of the coordinates each.
+    #[arg(long, value_enum, default_value_t = TopologyKind::Central, value_name = "TOPOLOGY")]
+    pub(crate) topology: TopologyKind,
+
+    /// Shards that the first round waits for [default: as many as workers].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) shards: Option<u16>,
+
+    /// Shards that tally each chunk: 3 outvote one that lies, at three times the bytes.
+    #[arg(long, default_value_t = 1, value_name = "R", value_parser = clap::value_parser!(u8).range(1..))]
+    pub(crate) replicas: u8,
 
     /// Examples in each worker's batch.
     #[arg(long, default_value_t = 32, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
@@ -446,6 +463,20 @@ pub(crate) struct WorkerFlags {
     #[serde(flatten)]
     pub(crate) identity: IdentityFlags,
 
+    /// Tally a part of the coordinates as well, and let the other workers in here (--topology sharded).
+    #[arg(long, value_name = "HOST:PORT")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) shard_listen: Option<String>,
+
+    /// Where the others find this worker's shard [default: where it listens, at the address that the server sees].
+    #[arg(long, value_name = "HOST:PORT", requires = "shard_listen")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) shard_address: Option<String>,
+
+    /// With --shard-listen: listen beyond loopback without encryption.
+    #[arg(long)]
+    pub(crate) insecure: bool,
+
     /// The place to take, from 1 [default: the first free one]. A place determines the worker's examples.
     #[arg(long, value_name = "PLACE", value_parser = clap::value_parser!(u16).range(1..))]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -540,6 +571,53 @@ pub(crate) struct BenchKernelsFlags {
     pub(crate) quiet: bool,
 }
 
+/// Flags of `shard`.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct ShardFlags {
+    /// Read settings from this file; flags and variables override it.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+
+    /// The server's address.
+    #[arg(long, default_value = "127.0.0.1:7700", value_name = "HOST:PORT")]
+    pub(crate) connect: String,
+
+    /// Where workers are let in.
+    #[arg(long, default_value = "127.0.0.1:7701", value_name = "HOST:PORT")]
+    pub(crate) listen: String,
+
+    /// Where workers find it [default: where it listens, at the address that the server sees].
+    #[arg(long, value_name = "HOST:PORT")]
+    pub(crate) address: Option<String>,
+
+    /// Seconds to look for the server before giving up.
+    #[arg(long, default_value_t = 30.0, value_name = "SECONDS")]
+    pub(crate) patience: f64,
+
+    /// Seconds to look for a server that was lost in mid-run; 0: not at all.
+    #[arg(long, default_value_t = 600.0, value_name = "SECONDS")]
+    pub(crate) reconnect: f64,
+
+    /// Serve this run only, by its id.
+    #[arg(long, value_name = "ID")]
+    pub(crate) run: Option<RunId>,
+
+    /// A name for people, where there are no certificates [default: the host's name and the process id].
+    #[arg(long)]
+    pub(crate) name: Option<String>,
+
+    /// Listen beyond loopback without encryption.
+    #[arg(long)]
+    pub(crate) insecure: bool,
+
+    /// No progress on stderr.
+    #[arg(long, short)]
+    pub(crate) quiet: bool,
+
+    #[command(flatten)]
+    pub(crate) identity: IdentityFlags,
+}
+
 /// A host's part in `bench exchange`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum ExchangeRole {
@@ -629,6 +707,10 @@ pub(crate) struct BenchExchangeFlags {
     /// Understood as elsewhere, and not needed: what a bench exchanges is nobody's secret.
     #[arg(long)]
     pub(crate) insecure: bool,
+
+    /// What each host's link carries, such as 1gbit: the link's own limit is printed, and the ratio to it.
+    #[arg(long, value_name = "RATE")]
+    pub(crate) rate: Option<Rate>,
 
     /// Print the result as one JSON object.
     #[arg(long)]

@@ -262,6 +262,18 @@ pub(crate) fn event(event: &Event, calm: bool) {
         Event::KeptOut { origin, seconds, reason } => {
             warn!(event = "kept_out", origin, seconds, reason, "a peer that broke rules is kept out");
         }
+        Event::ShardJoined { shard, name, address, round } => {
+            let (shard, round) = (shard.0, round.0);
+            info!(event = "shard_joined", shard, name, address, round, "a shard has enrolled");
+        }
+        Event::ShardLost { shard, name, round, chunks, reason } => {
+            let (shard, round) = (shard.0, round.0);
+            calm_or_warn!(calm, event = "shard_lost", shard, name, round, chunks, reason, "a shard is gone");
+        }
+        Event::ShardOutvoted { shard, name, round, reason } => {
+            let (shard, round) = (shard.0, round.0);
+            warn!(event = "shard_outvoted", shard, name, round, reason, "a shard tallies falsely");
+        }
         Event::Resumed { round, incarnation, reason } => {
             info!(event = "resumed", round = round.0, incarnation, reason, "the run goes on");
         }

@@ -40,6 +40,7 @@ fn run() -> Result<Exit, Failure> {
         Command::Train(flags) => commands::train::run(&flags, cli.logs),
         Command::Server(flags) => commands::server::run(&flags),
         Command::Worker(flags) => commands::worker::run(&flags),
+        Command::Shard(flags) => commands::shard::run(&flags),
         Command::Status(flags) => commands::status::run(&flags),
         Command::Audit(flags) => commands::audit::run(&flags),
         Command::Eval(flags) => commands::eval::run(&flags),

@@ -146,6 +146,15 @@ impl Progress {
             Event::Joined { slot, name, round, reason } if round.0 > 0 => {
                 self.say(&format!("worker {slot} ({name}) joined in round {round}: {reason}"));
             }
+            Event::ShardJoined { name, address, round, .. } if round.0 > 0 => {
+                self.say(&format!("shard {name} at {address} enrolled in round {round}"));
+            }
+            Event::ShardLost { name, round, chunks, reason, .. } if !self.over => {
+                self.say(&format!("shard {name} is gone in round {round}, {chunks} chunks move: {reason}"));
+            }
+            Event::ShardOutvoted { name, round, reason, .. } => {
+                self.say(&format!("shard {name} tallied falsely in round {round}: {reason}"));
+            }
             Event::Refused { name, reason } if !self.over => {
                 let who = if name.is_empty() { "a peer" } else { name };
                 self.say(&format!("{who} did not get in: {reason}"));

@@ -9,7 +9,7 @@ use signvote_election::{
 use signvote_kernels::AbstainOn;
 
 use crate::exit::Failure;
-use crate::flags::{AbstainName, Aggregate, Deadline, OptimizerName, RuleFlags, ScheduleName};
+use crate::flags::{AbstainName, Aggregate, Deadline, OptimizerName, RuleFlags, ScheduleName, TopologyKind};
 
 /// Longest time that a flag may name: 30 days.
 pub(crate) const LONGEST: Duration = Duration::from_secs(30 * 24 * 3600);
@@ -85,6 +85,19 @@ impl RuleFlags {
             }
             _ => {}
         }
+        let shards = self.shards.unwrap_or(workers);
+        match self.topology {
+            TopologyKind::Central if self.shards.is_some() || self.replicas != 1 => {
+                return Err(Failure::usage("--shards and --replicas go with --topology sharded"));
+            }
+            TopologyKind::Sharded if self.aggregate == Aggregate::Mean => {
+                return Err(Failure::usage("--topology sharded goes with --aggregate vote"));
+            }
+            TopologyKind::Sharded if u16::from(self.replicas) > shards => {
+                return wrong("replicas", &format!("at most {shards}, the number of shards"), &self.replicas);
+            }
+            _ => {}
+        }
         if self.chunk == 0 || self.chunk > 65_536 || !self.chunk.is_multiple_of(64) {
             return wrong("chunk", "a multiple of 64 up to 65536", &self.chunk);
         }
@@ -157,6 +170,7 @@ impl RuleFlags {
             quorum: usize::from(self.quorum()),
             deadline: self.deadline(deadline)?,
             weight_decay: self.weight_decay,
+            topology: self.topology.with(self.shards.unwrap_or(self.workers), self.replicas),
             ..Config::new(terms, schedule)
         })
     }

@@ -67,6 +67,8 @@ struct Vote {
     cast: Vec<Vec<Option<Planes>>>,
     /// Planes out of use, each with room for a chunk.
     spare: Vec<Vec<u64>>,
+    /// Frames of earlier verdicts, whose memory is used again if nobody holds it any more.
+    frames: Vec<Bytes>,
     verdict: Verdict,
     /// Hashes of what has been cast, by place and chunk, for signatures; empty without them.
     hashes: Vec<Vec<[u8; 32]>>,
@@ -108,6 +110,7 @@ impl Ballots {
             AggregateKind::Vote => Kind::Vote(Vote {
                 cast: (0..chunks).map(|_| (0..rules.workers).map(|_| None).collect()).collect(),
                 spare: Vec::new(),
+                frames: Vec::new(),
                 // Pages that are never written take no memory: at a shard those of other shards' chunks.
                 verdict: Verdict {
                     signs: vec![0; words(dimension)],
@@ -190,6 +193,15 @@ impl Ballots {
         }
     }
 
+    /// Takes a verdict's frame back, for its memory.
+    pub(crate) fn recycle(&mut self, frame: Bytes) {
+        if let Kind::Vote(vote) = &mut self.kind
+            && vote.frames.len() < self.chunking.count()
+        {
+            vote.frames.push(frame);
+        }
+    }
+
     /// Hash of a place's piece of a chunk, if ballots are hashed.
     pub(crate) fn hash(&self, slot: Slot, chunk: usize) -> Option<[u8; 32]> {
         match &self.kind {
@@ -219,7 +231,7 @@ impl Ballots {
                         &none
                     }
                 };
-                Some(to_server::ballot(round, chunk, &planes.signs, abstain))
+                Some(to_server::ballot(round, chunk, &planes.signs, abstain, &mut Vec::new()))
             }
             Kind::Mean(mean) => {
                 let coordinates = self.chunking.coordinates(chunk);
@@ -287,7 +299,7 @@ impl Vote {
             .map(|&(slot, ballot)| (slot, kernels::agreement(ballot, signs, hold, coordinates)))
             .collect();
         let decision = Decision {
-            frame: to_worker::verdict(round, chunk, signs, hold),
+            frame: to_worker::verdict(round, chunk, signs, hold, &mut self.frames),
             hash: verdict_hash(signs, any.then_some(&*hold)),
             ties: decided.ties,
             holds: decided.holds,

@@ -183,7 +183,7 @@ mod tests {
     fn example() -> Record {
         let slots = |numbers: &[u16]| numbers.iter().filter_map(|&n| Slot::new(n)).collect::<SlotSet>();
         let one = Slot::new(1).unwrap();
-        let verdict = |chunk| to_worker::verdict(Round(4), chunk, &[5], &[0]);
+        let verdict = |chunk| to_worker::verdict(Round(4), chunk, &[5], &[0], &mut Vec::new());
         Record {
             before: Position { round: Round(4), incarnation: Incarnation(1), chain: ChainHash([1; 32]) },
             after: Position { round: Round(5), incarnation: Incarnation(2), chain: ChainHash([2; 32]) },

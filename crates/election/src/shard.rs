@@ -13,7 +13,7 @@ use bytes::Bytes;
 
 use crate::ballots::{Ballots, Piece, Rules};
 use crate::decision::{self, Turnout};
-use crate::wire::of_shards::{self, Charge, Enrolment, Knock, Tallied, Tally, Ticket, ToShard};
+use crate::wire::of_shards::{self, Carried, Charge, Enrolment, Knock, Tallied, Tally, Ticket, ToShard};
 use crate::wire::{Later, ToServer, to_worker};
 use crate::{AggregateKind, Chunking, Error, Optimizer, PeerId, Round, ShardId, Slot, SlotSet};
 
@@ -81,6 +81,10 @@ struct Work {
     /// On how many of this shard's chunks each place has voted, and how many those are.
     cast: Vec<usize>,
     held: usize,
+    /// How many are not decided.
+    undecided: usize,
+    /// Bytes from and to each place that the server has not been told.
+    carried: Vec<(u64, u64)>,
     /// Ballots that came before the server's word.
     early: BTreeMap<(Round, usize, Slot), Bytes>,
 }
@@ -216,6 +220,7 @@ impl Shard {
             return Err(Error::misbehaved("send ballots to a shard", "another frame"));
         };
         let Some(work) = &mut self.work else { return Ok(()) };
+        work.carried[slot.index()].0 += frame.len() as u64;
         let chunk = chunk as usize;
         if chunk >= work.chunking.count() {
             let details = format!("chunk {chunk} of {}", work.chunking.count());
@@ -294,8 +299,20 @@ impl Shard {
             self.outputs.push_back(ShardOutput::Server(decision.frame.clone()));
         }
         self.outputs.push_back(ShardOutput::Server(of_shards::tallied(&tallied)));
-        for (&peer, _) in self.visitors.iter().filter(|(_, visitor)| visitor.seat.is_some()) {
-            self.outputs.push_back(ShardOutput::Send { peer, frame: decision.frame.clone() });
+        work.undecided -= 1;
+        for (&peer, visitor) in &self.visitors {
+            if let Some((slot, _)) = visitor.seat {
+                work.carried[slot.index()].1 += decision.frame.len() as u64;
+                self.outputs.push_back(ShardOutput::Send { peer, frame: decision.frame.clone() });
+            }
+        }
+        if work.undecided == 0 {
+            let rows = work.carried.iter_mut().enumerate().map(|(index, bytes)| {
+                let (up_bytes, down_bytes) = std::mem::take(bytes);
+                Carried { slot: Slot::from_index(index), up_bytes, down_bytes }
+            });
+            let rows: Vec<_> = rows.filter(|row| row.up_bytes + row.down_bytes > 0).collect();
+            self.outputs.push_back(ShardOutput::Server(of_shards::carried(&rows)));
         }
     }
 
@@ -352,6 +369,8 @@ impl Shard {
             chunks: (0..chunking.count()).map(|_| Chunk::default()).collect(),
             cast: vec![0; workers],
             held: 0,
+            undecided: 0,
+            carried: vec![(0, 0); workers],
             early: BTreeMap::new(),
         });
         Ok(())
@@ -393,11 +412,16 @@ impl Shard {
                     !anew && before.as_ref().is_some_and(|before| before.sharding.holds(id, chunk));
                 if !(held_before && tally.sharding.holds(id, chunk)) {
                     work.chunks[chunk].voted.clear();
-                    work.chunks[chunk].decided = None;
+                    if let Some(frame) = work.chunks[chunk].decided.take() {
+                        work.ballots.recycle(frame);
+                    }
                     work.ballots.forget(chunk..chunk + 1);
                 }
             }
             work.held = (0..count).filter(|&chunk| tally.sharding.holds(id, chunk)).count();
+            let open =
+                |&chunk: &usize| tally.sharding.holds(id, chunk) && work.chunks[chunk].decided.is_none();
+            work.undecided = (0..count).filter(open).count();
             for (index, cast) in work.cast.iter_mut().enumerate() {
                 let slot = Slot::from_index(index);
                 *cast = work.chunks.iter().filter(|chunk| chunk.voted.contains(slot)).count();

@@ -154,6 +154,8 @@ pub struct Voter {
     /// Whether the caller thinks that it may vote.
     told_open: bool,
     ballot: Ballot,
+    /// Frames of the last ballot, whose memory is used again.
+    spare: Vec<Bytes>,
     finished: bool,
     /// What the server has said that this worker waits for.
     waiting: Option<String>,
@@ -195,6 +197,7 @@ impl Voter {
             live: false,
             told_open: false,
             ballot: Ballot::default(),
+            spare: Vec::new(),
             finished: false,
             waiting: None,
             sharded: None,
@@ -437,7 +440,9 @@ impl Voter {
                 let any = abstain.iter().any(|&word| word != 0);
                 self.ballot.hashes[chunk] = chunk_hash(signs, any.then_some(abstain));
             }
-            self.cast(chunk, to_server::ballot(self.ballot.position.round, chunk, signs, abstain));
+            let round = self.ballot.position.round;
+            let frame = to_server::ballot(round, chunk, signs, abstain, &mut self.spare);
+            self.cast(chunk, frame);
         }
         Ok(())
     }
@@ -641,7 +646,8 @@ impl Voter {
     fn open_round(&mut self) {
         let mut chunks = std::mem::take(&mut self.ballot.chunks);
         let hashes = std::mem::take(&mut self.ballot.hashes);
-        chunks.fill(None);
+        self.spare.clear();
+        self.spare.extend(chunks.iter_mut().rev().filter_map(Option::take));
         let position = self.position();
         self.ballot = Ballot { position, open: true, report: None, chunks, hashes, reopened: false };
         self.tell_open();

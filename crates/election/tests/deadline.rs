@@ -164,7 +164,7 @@ fn who_withholds_signatures_costs_ever_less() {
     let mut join = |server: &mut Server, now, slot: usize| {
         peers += 1;
         let identity = Identity { name: format!("worker-{slot}"), key: keys[slot - 1].public() };
-        let origin = Origin { address: "10.0.0.1".into(), identity: Some(identity) };
+        let origin = Origin { address: "10.0.0.1".into(), identity: Some(identity), local: false };
         server.connected(now, PeerId(peers), origin);
         let hello = Hello { slot: slot as u16, ..Hello::of(&layout(DIMENSION)) };
         server.handle(now, PeerId(peers), &hello.frame());

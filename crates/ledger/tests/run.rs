@@ -87,7 +87,7 @@ fn serve(mut server: Server, ledger: &mut Ledger, until: u64) -> Vec<f32> {
         .map(|slot| {
             let key = key(slot);
             let identity = Identity { name: format!("worker {slot}"), key: key.public() };
-            let origin = Origin { address: "here".into(), identity: Some(identity) };
+            let origin = Origin { address: "here".into(), identity: Some(identity), local: true };
             server.connected(NOW, PeerId(slot.into()), origin);
             Voter::new(Greeting {
                 layout: layout(),

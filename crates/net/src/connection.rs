@@ -72,7 +72,7 @@ impl Connection {
                 loop {
                     let message = match stream.next(|| allowed.load(Relaxed)).await {
                         Ok(frame) => {
-                            count_join(&counters.join_up, &frame);
+                            count_join(&counters.join_up, &frame, true);
                             Inbound::Frame(frame)
                         }
                         Err(error @ (ReadError::TooLong { .. } | ReadError::Slow)) => {
@@ -102,7 +102,7 @@ impl Connection {
             tokio::spawn(async move {
                 let sent = |frame: &Bytes| {
                     queued.fetch_sub(frame.len(), Relaxed);
-                    count_join(&counters.join_down, frame);
+                    count_join(&counters.join_down, frame, false);
                 };
                 let mut stream = FrameWriter::new(write);
                 // A failed write shows at the reader too, which tells the shell.
@@ -129,8 +129,9 @@ impl Connection {
     }
 }
 
-fn count_join(counter: &AtomicU64, frame: &[u8]) {
-    if !frame.get(LENGTH_BYTES).is_some_and(|&kind| wire::is_round_traffic(kind)) {
+fn count_join(counter: &AtomicU64, frame: &[u8], up: bool) {
+    let of_rounds = |&kind: &u8| wire::is_round_traffic(kind) && !(up && wire::is_passed_on(kind));
+    if !frame.get(LENGTH_BYTES).is_some_and(of_rounds) {
         counter.fetch_add(frame.len() as u64, Relaxed);
     }
 }

@@ -474,6 +474,11 @@ impl<'a> Shell<'a> {
                 add(&mut traffic[slot.index()], &connection.counters);
             }
         }
+        for row in &mut traffic {
+            let (up, down) = self.election.carried_by_shards(row.slot);
+            row.round_up_bytes += up;
+            row.round_down_bytes += down;
+        }
         traffic
     }
 

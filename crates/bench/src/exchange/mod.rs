@@ -79,6 +79,9 @@ pub fn shard(connect: &Connect, at: ShardAt, listening: impl FnOnce(SocketAddr))
 pub struct Times {
     /// How the run was protected: `plain`, `TLS`, or `TLS, signed ballots`.
     pub protection: &'static str,
+    /// Workers in the run.
+    #[serde(skip)]
+    pub workers: u16,
     /// The median of the timed rounds (in [`local`]: of the medians of all turns).
     pub median_ms: f64,
     /// Of 100 rounds, 95 took no longer (in [`local`]: in the worst turn).
@@ -94,12 +97,13 @@ pub struct Times {
 }
 
 impl Times {
-    fn of(protection: &'static str, mut rounds: Vec<Duration>, (up, down): (u64, u64)) -> Self {
+    fn of(protection: &'static str, workers: u16, mut rounds: Vec<Duration>, (up, down): (u64, u64)) -> Self {
         rounds.sort_unstable();
         let ms = |index: usize| rounds.get(index).map_or(0.0, |time| time.as_secs_f64() * 1e3);
         let last = rounds.len().saturating_sub(1);
         Self {
             protection,
+            workers,
             median_ms: ms(rounds.len() / 2),
             p95_ms: ms((rounds.len() * 95).div_ceil(100).saturating_sub(1)),
             min_ms: ms(0),
@@ -209,7 +213,7 @@ fn serve_with(
         let rounds = server.round().0.max(1);
         let most = |of: fn(&Traffic) -> u64| clock.traffic.iter().map(of).max().unwrap_or(0) / rounds;
         let bytes = (most(|row| row.round_up_bytes), most(|row| row.round_down_bytes));
-        Ok(Times::of(protection, timed(clock.rounds), bytes))
+        Ok(Times::of(protection, size.workers, timed(clock.rounds), bytes))
     })
 }
 
@@ -260,7 +264,7 @@ fn vote(connect: &Connect, slot: Option<u16>, dim: usize) -> Result<Times, Error
                 votes::check(client.parameters(), dim, workers, round.0)?;
                 let (up, down) = client.bytes();
                 let count = rounds.len().max(1) as u64;
-                return Ok(Times::of(protection, timed(rounds), (up / count, down / count)));
+                return Ok(Times::of(protection, workers, timed(rounds), (up / count, down / count)));
             }
             _ => {}
         }

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use signvote_election::Topology;
 use signvote_net::Connect;
 
 use super::Costs;
@@ -75,12 +76,12 @@ fn round_seconds() -> Result<Option<f64>, Error> {
 /// The processor time of a run on loopback.
 fn run_seconds(rounds: u64) -> Result<Option<f64>, Error> {
     let before = process_seconds();
-    let size = Size { dim: DIM, rounds, workers: WORKERS };
+    let size = Size { dim: DIM, rounds, workers: WORKERS, topology: Topology::Central };
     let (tell, address) = std::sync::mpsc::channel();
     std::thread::scope(|scope| {
         let server = scope.spawn(move || {
             let anywhere = SocketAddr::from(([127, 0, 0, 1], 0));
-            serve(anywhere, false, None, size, |at| {
+            serve(anywhere, None, size, |at| {
                 // Whoever waits for it is there.
                 let _ = tell.send(at);
             })
@@ -94,7 +95,7 @@ fn run_seconds(rounds: u64) -> Result<Option<f64>, Error> {
                         reconnect: Duration::ZERO,
                         tls: None,
                     };
-                    scope.spawn(move || work(&connect, Some(slot), DIM))
+                    scope.spawn(move || work(&connect, Some(slot), DIM, None))
                 })
                 .collect();
             for worker in workers {

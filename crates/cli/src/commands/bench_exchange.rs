@@ -1,17 +1,19 @@
 //! `signvote bench exchange`: how long a round takes, on this machine or between hosts.
 
 use std::fmt::Write;
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use indicatif::{HumanBytes, ProgressBar};
 use serde::Serialize;
-use signvote_bench::Machine;
 use signvote_bench::exchange::{ShardAt, Size, Times, local, serve, shard, work};
+use signvote_bench::plan::System;
+use signvote_bench::{Machine, Rate};
 use signvote_net::Connect;
 use signvote_net::tls::{Acceptor, Credentials};
 
 use super::print;
+use super::shard::resolve;
 use super::worker::connector;
 use crate::exit::{Exit, Failure};
 use crate::flags::{BenchExchangeFlags, ExchangeRole, IdentityFlags, TopologyKind};
@@ -25,6 +27,14 @@ struct Report {
     topology: &'static str,
     machine: Machine,
     dim: usize,
+    workers: u16,
+    /// What the link carries, and the least that a round can take on it, with a worker to a host and the server beside one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rate: Option<Rate>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    limit_ms: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ratio_to_limit: Option<f64>,
     #[serde(flatten)]
     first: Times,
     rows: Vec<Times>,
@@ -58,8 +68,21 @@ pub(crate) fn run(flags: &BenchExchangeFlags) -> Result<Exit, Failure> {
         }
     };
     let Some(first) = rows.first().cloned() else { return Ok(Exit::Success) };
-    let report =
-        Report { role, topology: name_of(flags.topology), machine: Machine::here(), dim, first, rows };
+    let workers = first.workers;
+    let limit = |rate| system(flags.topology).limit_seconds(dim as f64, u32::from(workers), rate) * 1e3;
+    let limit_ms = flags.rate.map(limit);
+    let report = Report {
+        role,
+        topology: name_of(flags.topology),
+        machine: Machine::here(),
+        dim,
+        workers,
+        rate: flags.rate,
+        limit_ms,
+        ratio_to_limit: limit_ms.map(|limit| first.median_ms / limit),
+        first,
+        rows,
+    };
     if flags.json {
         let json = serde_json::to_string(&report)
             .map_err(|error| Failure::internal("cannot write the result", &error))?;
@@ -88,7 +111,7 @@ fn as_server(flags: &BenchExchangeFlags, size: Size) -> Result<Times, Failure> {
         Some(directory) => Some(Acceptor::new(Credentials::load(directory, "server")?)?),
         None => None,
     };
-    let address = address("listen", flags.listen.as_deref().unwrap_or("127.0.0.1:7700"))?;
+    let address = resolve("listen", flags.listen.as_deref().unwrap_or("127.0.0.1:7700"))?;
     Ok(serve(address, tls, size, |at| tell(flags, "listens at", at))?)
 }
 
@@ -113,12 +136,7 @@ fn shard_at(flags: &BenchExchangeFlags, flag: &str, text: &str) -> Result<ShardA
         }
         _ => None,
     };
-    Ok(ShardAt { address: address(flag, text)?, tls })
-}
-
-fn address(flag: &str, text: &str) -> Result<SocketAddr, Failure> {
-    let address = text.to_socket_addrs().ok().and_then(|mut all| all.next());
-    address.ok_or_else(|| Failure::usage(format!("--{flag} wants HOST:PORT, got {text:?}")))
+    Ok(ShardAt { address: resolve(flag, text)?, tls })
 }
 
 fn tell(flags: &BenchExchangeFlags, what: &str, at: SocketAddr) {
@@ -161,5 +179,24 @@ fn table(report: &Report, flags: &BenchExchangeFlags) -> String {
             row.median_ms / first.median_ms
         );
     }
+    if let (Some(rate), Some(limit), Some(ratio)) = (report.rate, report.limit_ms, report.ratio_to_limit) {
+        let place = match flags.topology {
+            TopologyKind::Central => ", the server beside one of them",
+            TopologyKind::Sharded => ", a shard beside each",
+        };
+        let _ = writeln!(
+            out,
+            "at {rate}, {} workers on hosts of their own{place}, the link's own limit is {limit:.1} ms: {ratio:.2} times that",
+            report.workers
+        );
+    }
     out
+}
+
+/// What the plan calls it.
+fn system(topology: TopologyKind) -> System {
+    match topology {
+        TopologyKind::Central => System::Central,
+        TopologyKind::Sharded => System::Sharded,
+    }
 }

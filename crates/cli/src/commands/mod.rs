@@ -14,6 +14,7 @@ pub(crate) mod certs;
 pub(crate) mod eval;
 pub(crate) mod plan;
 pub(crate) mod server;
+pub(crate) mod shard;
 pub(crate) mod status;
 pub(crate) mod train;
 pub(crate) mod worker;

@@ -3,7 +3,6 @@
 mod recorder;
 
 use std::hash::{BuildHasher, Hasher, RandomState};
-use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -18,9 +17,10 @@ use signvote_net::{Serve, Stop, listen, serve};
 use signvote_observe::RunDirectory;
 use tokio::sync::mpsc;
 
+use super::shard::resolve;
 use super::{run_directory, write_config};
 use crate::exit::{Exit, Failure};
-use crate::flags::{Aggregate, Deadline, OnFullDisk, SameIdentity, ServerFlags};
+use crate::flags::{Aggregate, Deadline, OnFullDisk, SameIdentity, ServerFlags, TopologyKind};
 use crate::processes::{runtime, told_to_stop};
 use crate::progress::{self, Progress};
 use crate::rules::seconds;
@@ -32,7 +32,7 @@ const TRAFFIC_EVERY: u64 = 10;
 const MIB: u64 = 1 << 20;
 
 pub(crate) fn run(flags: &ServerFlags) -> Result<Exit, Failure> {
-    let address = resolve(&flags.listen)?;
+    let address = resolve("listen", &flags.listen)?;
     let tls = match &flags.serving.tls {
         Some(directory) => Some(Acceptor::new(Credentials::load(directory, "server")?)?),
         None => None,
@@ -126,6 +126,11 @@ fn prepare(flags: &ServerFlags) -> Result<Prepared, Failure> {
     if serving.record_ballots && (serving.durable == Durable::Off || mean) {
         let message =
             "--record-ballots goes with a log: not with --durable off, and not with --aggregate mean";
+        return Err(Failure::usage(message));
+    }
+    if serving.record_ballots && flags.rules.topology == TopologyKind::Sharded {
+        let message =
+            "--record-ballots goes with --topology central: shards see ballots, the log's server does not";
         return Err(Failure::usage(message));
     }
     if serving.durable == Durable::Always && serving.on_full_disk == OnFullDisk::GoOn {
@@ -231,6 +236,7 @@ fn config(flags: &ServerFlags, run: RunId) -> Result<Config, Failure> {
     };
     config.ring_bytes = usize::try_from(u64::from(serving.ring_mib) * MIB).unwrap_or(usize::MAX);
     config.record_ballots = serving.record_ballots;
+    random(&mut config.secret);
     config.return_grace = seconds("return-grace", serving.return_grace, true)?;
     Ok(config)
 }
@@ -276,18 +282,17 @@ pub(crate) fn rules(aggregate: Aggregate, quorum: usize, workers: usize) -> Stri
     )
 }
 
-fn resolve(address: &str) -> Result<SocketAddr, Failure> {
-    let wrong =
-        |reason: String| Failure::usage(format!("--listen wants HOST:PORT, got {address:?}: {reason}"));
-    let mut addresses = address.to_socket_addrs().map_err(|error| wrong(error.to_string()))?;
-    addresses.next().ok_or_else(|| wrong("no such host".into()))
-}
-
-/// A run id that no other run has: two hashes under keys that the standard library draws at random.
+/// A run id that no other run has.
 fn new_run_id() -> RunId {
     let mut id = [0; 16];
-    for half in id.chunks_mut(8) {
-        half.copy_from_slice(&RandomState::new().build_hasher().finish().to_le_bytes());
-    }
+    random(&mut id);
     RunId(id)
+}
+
+/// Hashes under keys that the standard library draws at random, 8 bytes each.
+fn random(bytes: &mut [u8]) {
+    for part in bytes.chunks_mut(8) {
+        let hash = RandomState::new().build_hasher().finish().to_le_bytes();
+        part.copy_from_slice(&hash[..part.len()]);
+    }
 }

@@ -80,6 +80,13 @@ fn table(status: &Status) -> String {
             HumanBytes(down).to_string()
         );
     }
+    if !status.shards.is_empty() {
+        let _ = writeln!(out, "\n{:<5} {:<20} {:>7} address", "shard", "name", "chunks");
+    }
+    for shard in &status.shards {
+        let (id, name, chunks) = (shard.shard.to_string(), &shard.name, shard.chunks);
+        let _ = writeln!(out, "{id:<5} {name:<20} {chunks:>7} {}", shard.address);
+    }
     out
 }
 

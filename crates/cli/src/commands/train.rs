@@ -18,7 +18,9 @@ use super::eval::{evaluate_model, finite};
 use super::server::rules;
 use super::{model_so_far, print, run_directory, write_config};
 use crate::exit::{Exit, Failure};
-use crate::flags::{IdentityFlags, ServerFlags, ServingFlags, TrainFlags, WorkerFlags, to_words};
+use crate::flags::{
+    IdentityFlags, ServerFlags, ServingFlags, TopologyKind, TrainFlags, WorkerFlags, to_words,
+};
 use crate::logs::{self, LogFlags, LogLevel};
 use crate::processes::{News, Process, runtime, told_to_stop};
 use crate::progress::{self, Progress};
@@ -228,6 +230,10 @@ impl Run<'_> {
                 checkpoint: None,
                 checkpoint_every: 1,
                 identity: IdentityFlags { tls: None, identity: None },
+                shard_listen: (self.flags.rules.topology == TopologyKind::Sharded)
+                    .then(|| "127.0.0.1:0".to_owned()),
+                shard_address: None,
+                insecure: false,
                 slot: Some(number),
                 run: None,
                 name: Some(format!("worker-{number}")),

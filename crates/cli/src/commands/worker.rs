@@ -10,6 +10,7 @@ use signvote_net::tls::{Connector, Credentials};
 use signvote_net::{Client, Connect};
 use signvote_observe::{Standing, WorkerCheckpoint, load_checkpoint, save_checkpoint};
 
+use super::shard::{self, Door};
 use crate::exit::{Exit, Failure};
 use crate::flags::{IdentityFlags, WorkerFlags};
 use crate::processes::exit_when_told;
@@ -55,6 +56,17 @@ pub(crate) fn run(flags: &WorkerFlags) -> Result<Exit, Failure> {
         },
         x: x.clone(),
     });
+    let shard = flags.shard_listen.as_deref().map(|listen| {
+        let door = Door {
+            flag: "shard-listen",
+            listen,
+            address: flags.shard_address.as_deref(),
+            insecure: flags.insecure,
+        };
+        let name = flags.name.clone().unwrap_or_else(default_name);
+        shard::start(connect.clone(), door, &flags.identity, flags.run, name)
+    });
+    let shard = shard.transpose()?;
     let waiting = |reason: &str| {
         if !flags.quiet {
             progress::line(&format!("waiting: {reason}"));
@@ -117,6 +129,10 @@ pub(crate) fn run(flags: &WorkerFlags) -> Result<Exit, Failure> {
     progress::bar_is(None);
     bar.finish_and_clear();
     let summary = outcome?;
+    if let Some(shard) = shard {
+        // The others may be behind, and what they lack comes from here.
+        shard.join()?;
+    }
     tracing::info!(rounds = summary.rounds.0, reason = summary.reason, "the run is over");
     if !flags.quiet {
         progress::line(&format!("the run is over after {} rounds: {}", summary.rounds, summary.reason));
@@ -183,7 +199,7 @@ fn lie(attack: Attack, seed: u64, slot: Slot) -> impl FnMut(Outgoing<'_>) {
     }
 }
 
-fn default_name() -> String {
+pub(crate) fn default_name() -> String {
     let host = std::fs::read_to_string("/etc/hostname").unwrap_or_default();
     let host = host.trim();
     format!("{}-{}", if host.is_empty() { "worker" } else { host }, std::process::id())

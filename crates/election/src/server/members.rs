@@ -81,6 +81,8 @@ pub(super) struct Member {
     /// Rounds that were committed while a worker was there.
     pub(super) present: u64,
     pub(super) late_chunks: u64,
+    /// Bytes from and to it that shards have carried.
+    pub(super) shard_bytes: (u64, u64),
     /// How many of those the event log knows of.
     pub(super) late_told: u64,
     /// The round at whose start its present occupant was last sent the state because its digest differed.

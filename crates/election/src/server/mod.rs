@@ -448,6 +448,7 @@ impl Server {
                 self.take_verdict(now, peer, round, chunk as usize, planes, frame)
             }
             ToServer::Whole { round, slot } => self.take_whole(now, peer, round, slot),
+            ToServer::Carried(rows) => self.take_carried(peer, &rows),
             ToServer::Accuse { slot, reason } => self.take_accusation(now, peer, slot, &reason),
             ToServer::Unreachable { shard, reason } => self.take_complaint(now, peer, shard, &reason),
             ToServer::Bye { reason } => {

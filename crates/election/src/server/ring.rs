@@ -30,14 +30,17 @@ impl Ring {
         Self { entries: VecDeque::new(), pushed_bytes: 0, most_bytes: most_bytes as u64 }
     }
 
-    /// Adds the newest round, and forgets the oldest ones that there is no room for. The newest always stays.
-    pub(super) fn push(&mut self, entry: Entry) {
+    /// Adds the newest round, and forgets the oldest ones that there is no room for: their frames come back. The newest always
+    /// stays.
+    pub(super) fn push(&mut self, entry: Entry) -> Vec<Bytes> {
         let bytes: usize = entry.frames.iter().map(Bytes::len).sum();
         self.entries.push_back((self.pushed_bytes, entry));
         self.pushed_bytes += bytes as u64;
+        let mut gone = Vec::new();
         while self.held_bytes() > self.most_bytes && self.entries.len() > 1 {
-            self.entries.pop_front();
+            gone.extend(self.entries.pop_front().into_iter().flat_map(|(_, entry)| entry.frames));
         }
+        gone
     }
 
     fn held_bytes(&self) -> u64 {
@@ -128,7 +131,8 @@ mod tests {
     #[test]
     fn a_ring_holds_the_newest_rounds_that_fit() {
         let mut ring = Ring::new(100);
-        (5..15).for_each(|round| ring.push(entry(round, 30)));
+        let gone: usize = (5..15).map(|round| ring.push(entry(round, 30)).len()).sum();
+        assert_eq!(gone, 7);
         assert_eq!(ring.len(), 3);
         assert!(ring.round(Round(11)).is_none() && ring.round(Round(15)).is_none());
         assert_eq!(ring.round(Round(12)).map(|entry| entry.before.round), Some(Round(12)));

@@ -438,10 +438,12 @@ impl Server {
             seals: std::mem::take(&mut self.open.seals),
             ballots,
         })));
+        let gone = self.ring.push(Entry { before, frames });
         if let Some(model) = &mut self.model {
             model.ballots.forget(0..model.chunking.count());
+            // A commit is shorter than a verdict, but for the smallest models.
+            gone.into_iter().for_each(|frame| model.ballots.recycle(frame));
         }
-        self.ring.push(Entry { before, frames });
         self.shared.release(&self.ring, self.most_replayed());
     }
 

@@ -14,7 +14,7 @@ use bytes::Bytes;
 use super::members::PeerState;
 use super::{Output, Phase, Server};
 use crate::decision::{self, Report};
-use crate::wire::of_shards::{self, Charge, Enrolment, Shards, Tallied, Tally, Ticket};
+use crate::wire::of_shards::{self, Carried, Charge, Enrolment, Shards, Tallied, Tally, Ticket};
 use crate::wire::{Later, PlaneBytes};
 use crate::{Error, Event, PeerId, Round, ShardAddress, ShardId, Sharding, Slot, SlotSet, Topology};
 
@@ -471,6 +471,23 @@ impl Server {
             self.open.whole_at_shard(now, slot, shards);
         }
         Ok(())
+    }
+
+    /// A shard says how many bytes it has carried.
+    pub(super) fn take_carried(&mut self, peer: PeerId, rows: &[Carried]) -> Result<(), Error> {
+        self.expect_shard(peer)?;
+        for row in rows {
+            if let Some(member) = self.members.get_mut(row.slot.index()) {
+                member.shard_bytes.0 = member.shard_bytes.0.saturating_add(row.up_bytes);
+                member.shard_bytes.1 = member.shard_bytes.1.saturating_add(row.down_bytes);
+            }
+        }
+        Ok(())
+    }
+
+    /// Bytes of a worker's ballots and verdicts, by the word of the shards that have carried them: frames with their headers.
+    pub fn carried_by_shards(&self, slot: Slot) -> (u64, u64) {
+        self.members.get(slot.index()).map_or((0, 0), |member| member.shard_bytes)
     }
 
     /// A shard says that a worker has broken a rule.

@@ -303,7 +303,7 @@ impl Voter {
             // From now on; what has come before was not passed on.
             for chunk in 0..chunking.count() {
                 if let Some((signs, hold)) = replica.staged(chunk) {
-                    self.transmits.push_back(to_worker::verdict(round, chunk, signs, hold));
+                    self.transmits.push_back(to_worker::verdict(round, chunk, signs, hold, &mut Vec::new()));
                 }
             }
         }

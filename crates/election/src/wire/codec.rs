@@ -1,6 +1,6 @@
 //! Little-endian bytes to values and back. Every read is bounded; nothing is allocated on a peer's word alone.
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
 use crate::Error;
 
@@ -89,20 +89,35 @@ impl<'a> Reader<'a> {
 /// Appends values to a frame's bytes.
 #[derive(Debug, Default)]
 pub(crate) struct Writer {
-    out: Vec<u8>,
+    out: BytesMut,
 }
 
 impl Writer {
     /// Bytes without a frame around them.
     pub(crate) fn with_capacity(bytes: usize) -> Self {
-        Self { out: Vec::with_capacity(bytes) }
+        Self { out: BytesMut::with_capacity(bytes) }
     }
 
     /// A frame of this kind: room for its length is kept at the front, and [`Self::frame`] fills it in.
     pub(crate) fn with_kind(kind: u8, payload_bytes: usize) -> Self {
-        let mut out = Vec::with_capacity(super::HEADER_BYTES + payload_bytes);
+        Self::onto(BytesMut::with_capacity(super::HEADER_BYTES + payload_bytes), kind)
+    }
+
+    /// The same in the memory of a frame that nobody holds any more, if there is such a one.
+    pub(crate) fn again(kind: u8, payload_bytes: usize, spare: &mut Vec<Bytes>) -> Self {
+        match spare.pop().map(Bytes::try_into_mut) {
+            Some(Ok(mut out)) => {
+                out.clear();
+                out.reserve(super::HEADER_BYTES + payload_bytes);
+                Self::onto(out, kind)
+            }
+            _ => Self::with_kind(kind, payload_bytes),
+        }
+    }
+
+    fn onto(mut out: BytesMut, kind: u8) -> Self {
         out.extend_from_slice(&[0; super::LENGTH_BYTES]);
-        out.push(kind);
+        out.extend_from_slice(&[kind]);
         Self { out }
     }
 
@@ -111,7 +126,7 @@ impl Writer {
     }
 
     pub(crate) fn u8(&mut self, value: u8) {
-        self.out.push(value);
+        self.bytes(&[value]);
     }
 
     pub(crate) fn u16(&mut self, value: u16) {
@@ -156,13 +171,13 @@ impl Writer {
     }
 
     pub(crate) fn into_inner(self) -> Vec<u8> {
-        self.out
+        self.out.into()
     }
 
     pub(crate) fn frame(mut self) -> Bytes {
         let length = (self.out.len() - super::LENGTH_BYTES) as u32;
         self.out[..super::LENGTH_BYTES].copy_from_slice(&length.to_le_bytes());
-        self.out.into()
+        self.out.freeze()
     }
 }
 

@@ -9,7 +9,7 @@ mod planes;
 pub(crate) mod to_server;
 pub(crate) mod to_worker;
 
-pub use of_shards::{Enrolment, Shards, Tallied, Tally, ToShard};
+pub use of_shards::{Carried, Enrolment, Shards, Tallied, Tally, ToShard};
 pub use planes::PlaneBytes;
 pub use to_server::{ToServer, ask};
 pub use to_worker::{Later, Start, ToWorker, status};
@@ -42,6 +42,12 @@ pub fn is_round_traffic(kind: u8) -> bool {
     matches!(kind, BALLOT | GRADIENT | REPORT | DIGEST | SEAL | VERDICT | UPDATE | COMMIT | CHOSEN)
 }
 
+/// Whether a frame of this kind that comes to a server is passed on: a verdict of a shard's, by a worker on the server's own host,
+/// which it does not leave.
+pub fn is_passed_on(kind: u8) -> bool {
+    kind == kind::VERDICT
+}
+
 pub(crate) mod kind {
     pub(crate) const HELLO: u8 = 1;
     pub(crate) const INIT: u8 = 2;
@@ -59,6 +65,7 @@ pub(crate) mod kind {
     pub(crate) const WHOLE: u8 = 14;
     pub(crate) const ACCUSE: u8 = 15;
     pub(crate) const UNREACHABLE: u8 = 16;
+    pub(crate) const CARRIED: u8 = 17;
     /// Parameters, in both directions.
     pub(crate) const VALUES: u8 = 31;
     pub(crate) const WELCOME: u8 = 32;

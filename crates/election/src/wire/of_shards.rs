@@ -367,6 +367,38 @@ pub(crate) fn whole(round: Round, slot: Slot) -> Bytes {
     out.frame()
 }
 
+/// Bytes of one worker's ballots and verdicts at a shard, frames' headers included.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Carried {
+    /// Whose.
+    pub(crate) slot: Slot,
+    /// From the worker.
+    pub(crate) up_bytes: u64,
+    /// To the worker.
+    pub(crate) down_bytes: u64,
+}
+
+/// What has been carried since this was last said.
+pub(crate) fn carried(rows: &[Carried]) -> Bytes {
+    let mut out = Writer::with_kind(kind::CARRIED, 2 + rows.len() * 18);
+    out.u16(rows.len() as u16);
+    for row in rows {
+        out.u16(row.slot.number());
+        out.u64(row.up_bytes);
+        out.u64(row.down_bytes);
+    }
+    out.frame()
+}
+
+pub(crate) fn read_carried(reader: &mut Reader<'_>) -> Result<Vec<Carried>, Error> {
+    let count = reader.u16()?;
+    let row = |_| {
+        let slot = read_slot(reader)?;
+        Ok(Carried { slot, up_bytes: reader.u64()?, down_bytes: reader.u64()? })
+    };
+    (0..count).map(row).collect()
+}
+
 /// A worker has broken a rule at a shard.
 pub(crate) fn accuse(slot: Slot, reason: &str) -> Bytes {
     let mut out = Writer::with_kind(kind::ACCUSE, 4 + reason.len());

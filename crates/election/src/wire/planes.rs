@@ -91,9 +91,9 @@ pub(crate) fn write(out: &mut Writer, signs: &[u64], second: &[u64]) {
     }
 }
 
-/// Bytes that [`write`] appends at most for a chunk of `words` words.
-pub(crate) fn max_bytes(words: usize) -> usize {
-    1 + words * 16
+/// Bytes that [`write`] appends for a chunk of `words` words without a second plane: with one it makes more room.
+pub(crate) fn likely_bytes(words: usize) -> usize {
+    1 + words * 8
 }
 
 /// First coordinate and length of every run of ones; `None` if there are more than `most`.
@@ -163,7 +163,7 @@ mod tests {
         let mut out = Writer::default();
         write(&mut out, signs, second);
         let bytes = out.into_inner();
-        assert!(bytes.len() <= max_bytes(signs.len()));
+        assert!(bytes.len() <= 1 + 16 * signs.len());
         let (mut signs2, mut second2) = (vec![!0; signs.len()], vec![!0; signs.len()]);
         let planes = PlaneBytes::new(&bytes);
         let any = planes.read(coordinates, &mut signs2, &mut second2).unwrap();

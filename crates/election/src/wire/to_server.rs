@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::codec::{Reader, Writer};
-use super::of_shards::{self, Enrolment, Tallied};
+use super::of_shards::{self, Carried, Enrolment, Tallied};
 use super::{FloatBytes, MAGIC, MAX_TEXT_BYTES, PlaneBytes, kind, planes};
 use crate::{Digest, Error, Layout, Position, Round, RunId, Settings, ShardId, Signature, Slot};
 
@@ -119,6 +119,8 @@ pub enum ToServer<'a> {
         /// Who.
         slot: Slot,
     },
+    /// What a shard has carried for whom since it last said so.
+    Carried(Vec<Carried>),
     /// A worker has broken a rule at a shard.
     Accuse {
         /// Who.
@@ -188,6 +190,7 @@ impl<'a> ToServer<'a> {
             kind::WHOLE => {
                 Self::Whole { round: Round(reader.u64()?), slot: of_shards::read_slot(&mut reader)? }
             }
+            kind::CARRIED => Self::Carried(of_shards::read_carried(&mut reader)?),
             kind::ACCUSE => Self::Accuse {
                 slot: of_shards::read_slot(&mut reader)?,
                 reason: reader.string("reason", MAX_TEXT_BYTES)?,
@@ -310,8 +313,15 @@ pub(crate) fn report(round: Round, loss: f32, correct: u32, samples: u32, non_fi
     out.frame()
 }
 
-pub(crate) fn ballot(round: Round, chunk: usize, signs: &[u64], abstain: &[u64]) -> Bytes {
-    let mut out = Writer::with_kind(kind::BALLOT, 12 + planes::max_bytes(signs.len()));
+/// A piece of a ballot, in the memory of a spare frame if there is one.
+pub(crate) fn ballot(
+    round: Round,
+    chunk: usize,
+    signs: &[u64],
+    abstain: &[u64],
+    spare: &mut Vec<Bytes>,
+) -> Bytes {
+    let mut out = Writer::again(kind::BALLOT, 12 + planes::likely_bytes(signs.len()), spare);
     out.u64(round.0);
     out.u32(chunk as u32);
     planes::write(&mut out, signs, abstain);

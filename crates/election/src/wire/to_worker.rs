@@ -339,8 +339,15 @@ fn position(kind: u8, position: Position) -> Bytes {
     out.frame()
 }
 
-pub(crate) fn verdict(round: Round, chunk: usize, signs: &[u64], hold: &[u64]) -> Bytes {
-    let mut out = Writer::with_kind(kind::VERDICT, 12 + planes::max_bytes(signs.len()));
+/// A verdict, in the memory of a spare frame if there is one.
+pub(crate) fn verdict(
+    round: Round,
+    chunk: usize,
+    signs: &[u64],
+    hold: &[u64],
+    spare: &mut Vec<Bytes>,
+) -> Bytes {
+    let mut out = Writer::again(kind::VERDICT, 12 + planes::likely_bytes(signs.len()), spare);
     out.u64(round.0);
     out.u32(chunk as u32);
     planes::write(&mut out, signs, hold);

@@ -197,7 +197,8 @@ impl World {
             return;
         }
         let it = &self.workers[worker];
-        let origin = Origin { address: "10.0.1.1".into(), identity: it.member.identity.clone() };
+        let origin =
+            Origin { address: "10.0.1.1".into(), identity: it.member.identity.clone(), local: false };
         let slot = it.voter.place().map_or(0, |slot| slot.number());
         let hello = Hello { slot, ..Hello::of(&layout(self.plan.dimension)) }.frame();
         let id = self.open(None, origin);

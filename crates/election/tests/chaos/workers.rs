@@ -39,7 +39,11 @@ impl World {
         if !std::mem::take(&mut it.fresh) {
             it.voter.reconnect();
         }
-        let origin = Origin { address: format!("10.0.0.{worker}"), identity: it.member.identity.clone() };
+        let origin = Origin {
+            address: format!("10.0.0.{worker}"),
+            identity: it.member.identity.clone(),
+            local: false,
+        };
         let id = self.open(Some(worker), origin);
         self.workers[worker].connection = Some(id);
         self.transmit(worker);
