@@ -15,8 +15,8 @@ use harness::by_hand::{self, Commit, Hello, kind};
 use harness::{Setup, Sim, config, dense_source};
 use signvote_election::{
     AggregateKind, Carried, Config, Greeting, Identity, Incarnation, Layout, Optimizer, Origin, Output,
-    PeerId, Position, Record, Round, RunId, Schedule, SecretKey, Server, Settings, Shape, Slot, Step,
-    TensorSpec, Terms, TiePolicy, Voter, wire,
+    PeerId, Position, Record, Round, RunId, Schedule, SecretKey, Server, Settings, Shape, Shard, ShardId,
+    ShardOutput, Slot, Step, TensorSpec, Terms, TiePolicy, Topology, Voter, wire, wire::Enrolment,
 };
 use signvote_kernels::AbstainOn;
 
@@ -240,7 +240,7 @@ fn position_of_two() -> Position {
 fn alternating() -> Bytes {
     let mut voter = Voter::new(greeting());
     let terms = by_hand::terms_bytes(&run(AggregateKind::Vote).terms);
-    voter.handle(&by_hand::welcome((2, 0), 2, 1, &terms)).unwrap();
+    voter.handle(&by_hand::welcome((3, 0), 2, 1, &terms)).unwrap();
     voter.provide(model().1).unwrap();
     voter.handle(&by_hand::position(kind::OPEN, 0, 0, [0; 32])).unwrap();
     while voter.poll_step().is_some() {}
@@ -295,11 +295,11 @@ fn assembled() -> Vec<(&'static str, Vec<u8>)> {
         ("digest", by_hand::digest_frame(1, by_hand::digest(&x1))),
         ("bye", by_hand::text(kind::BYE, "the run is over")),
         ("seal", by_hand::seal(0, signature(&signs, &abstain))),
-        ("ask", by_hand::ask((2, 0))),
-        ("welcome-offer", by_hand::welcome((2, 0), 1, 0, &terms(1))),
-        ("welcome-compare", by_hand::welcome((2, 0), 1, 1, &terms(2))),
-        ("welcome-follow", by_hand::welcome((2, 0), 1, 2, &terms(2))),
-        ("welcome-signed", by_hand::welcome((2, 0), 1, 0, &signed)),
+        ("ask", by_hand::ask((3, 0))),
+        ("welcome-offer", by_hand::welcome((3, 0), 1, 0, &terms(1))),
+        ("welcome-compare", by_hand::welcome((3, 0), 1, 1, &terms(2))),
+        ("welcome-follow", by_hand::welcome((3, 0), 1, 2, &terms(2))),
+        ("welcome-signed", by_hand::welcome((3, 0), 1, 0, &signed)),
         ("refused-again", by_hand::refused(1, "place 2 is taken by a connected worker")),
         (
             "refused-never",
@@ -372,11 +372,169 @@ fn the_bytes_are_those_that_the_description_says() {
     assert_eq!(kinds, [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 31, 32, 33, 34, 35, 36, 37, 38, 39, 40, 41, 42]);
 }
 
+/// What a worker, the only shard of its run and their server say to each other in one round, with the ends of each frame. One
+/// voter decides alone, and its ballots are signed.
+fn sharded_conversation() -> Vec<(&'static str, Bytes)> {
+    const SHARD: PeerId = PeerId(2);
+    let mut config = Config {
+        topology: Topology::Sharded { shards: 1, replicas: 1 },
+        record_ballots: false,
+        secret: [5; 32],
+        ..run(AggregateKind::Vote)
+    };
+    (config.terms.workers, config.terms.rounds, config.terms.signed) = (1, 1, true);
+    let mut server = Server::new(config).unwrap();
+    let key = SecretKey::from_seed(&KEY);
+    let identity = |name: &str| Some(Identity { name: name.into(), key: key.public() });
+    server.connected(NOW, PEER, Origin { identity: identity("ada"), ..Origin::default() });
+    let at = Origin { address: "10.0.0.9".into(), identity: identity("bob"), local: false };
+    server.connected(NOW, SHARD, at);
+    let enrolment = Enrolment { run: None, name: "unread".into(), address: ":7701".into() };
+    let mut shard = Shard::new(enrolment);
+    let mut voter = Voter::new(Greeting { slot: Slot::new(1), key: Some(key.clone()), ..greeting() });
+    let mut said = vec![];
+    loop {
+        let before = said.len();
+        while let Some(frame) = voter.poll_transmit() {
+            server.handle(NOW, PEER, &frame);
+            said.push(("worker to server", frame));
+        }
+        while let Some((_, frame)) = voter.poll_shard_transmit() {
+            shard.handle(PEER, &frame);
+            said.push(("worker to shard", frame));
+        }
+        while let Some(output) = shard.poll() {
+            match output {
+                ShardOutput::Server(frame) => {
+                    server.handle(NOW, SHARD, &frame);
+                    said.push(("shard to server", frame));
+                }
+                ShardOutput::Send { frame, .. } => {
+                    voter.handle_shard(ShardId(1), &frame).unwrap();
+                    said.push(("shard to worker", frame));
+                }
+                _ => {}
+            }
+        }
+        while let Some(output) = server.poll() {
+            match output {
+                Output::Send { peer: PEER, frame } => {
+                    voter.handle(&frame).unwrap();
+                    said.push(("server to worker", frame));
+                }
+                Output::Send { frame, .. } => {
+                    shard.handle_server(&frame).unwrap();
+                    said.push(("server to shard", frame));
+                }
+                _ => {}
+            }
+        }
+        if voter.take_shard_addresses().is_some_and(|addresses| !addresses.is_empty()) {
+            shard.connected(PEER);
+            voter.shard_connected(ShardId(1));
+        }
+        while let Some(step) = voter.poll_step() {
+            match step {
+                Step::Welcomed => voter.provide(model().1).unwrap(),
+                Step::Open { round } => cast(&mut voter, round, AggregateKind::Vote),
+                _ => {}
+            }
+        }
+        if said.len() == before {
+            return said;
+        }
+    }
+}
+
+#[test]
+fn the_frames_of_the_sharded_form_are_those_that_the_description_says() {
+    let said = sharded_conversation();
+    let of = |ends: &str, kind: u8| {
+        let is = |(between, frame): &&(&str, Bytes)| *between == ends && by_hand::kind_of(frame) == kind;
+        said.iter().filter(is).map(|(_, frame)| frame.clone()).collect::<Vec<_>>()
+    };
+    let (signs, abstain) = planes();
+    let run_id = *b"0123456789abcdef";
+    let version = [3_u16.to_le_bytes(), 0_u16.to_le_bytes()].concat();
+    let magic = [&b"signvote"[..], &version].concat();
+    let le = |number: u64, bytes: usize| number.to_le_bytes()[..bytes].to_vec();
+    let text = |text: &str| [&le(text.len() as u64, 2)[..], text.as_bytes()].concat();
+    let frame = |kind: u8, parts: &[&[u8]]| by_hand::frame(kind, parts);
+
+    let enrol = frame(12, &[&magic, &le(0, 8), &[0; 16], &text("unread"), &text(":7701")]);
+    assert_eq!(of("shard to server", 12), [enrol]);
+    // One position, whose only holder is shard 1.
+    let sharding = [le(1, 4), vec![1], le(1, 4)].concat();
+    let key = blake3::Hasher::new_derive_key("signvote 2026-11 ticket");
+    let ticket = key.clone().update(&[5; 32]).update(&le(1, 8)).finalize().as_bytes()[..16].to_vec();
+    let charge = [
+        &version[..],
+        &le(1, 4),
+        &run_id,
+        &le(130, 8),
+        &le(64, 4),
+        &le(1, 2),
+        // Ties hold.
+        &[1],
+        &le(1, 4),
+        &le(run(AggregateKind::Vote).terms.seed, 8),
+        &le(1, 4),
+        &[1],
+    ]
+    .concat();
+    assert_eq!(of("server to shard", 64), [frame(64, &[&charge])]);
+    assert_eq!(of("server to shard", 65).last().unwrap(), &frame(65, &[&le(1, 2), &le(1, 2), &ticket]));
+    let tally = frame(66, &[&le(0, 8), &[0, 1], &le(1, 2), &le(1, 8), &sharding]);
+    assert_eq!(of("server to shard", 66), [tally]);
+    let address = [&le(1, 2)[..], &le(1, 4), &text("bob"), &text("10.0.0.9:7701")].concat();
+    let shards = frame(43, &[&ticket, &[0], &address, &sharding]);
+    assert_eq!(of("server to worker", 43).last().unwrap(), &shards);
+    assert_eq!(of("worker to shard", 11), [frame(11, &[&magic, &run_id, &le(1, 2), &ticket])]);
+
+    let ballot = |kind, chunk: usize| {
+        by_hand::planes(kind, 0, chunk as u32, &signs[chunk..=chunk], &abstain[chunk..=chunk])
+    };
+    assert_eq!(of("worker to shard", kind::BALLOT), [0, 1, 2].map(|chunk| ballot(kind::BALLOT, chunk)));
+    let verdicts = [0, 1, 2].map(|chunk| ballot(kind::VERDICT, chunk));
+    assert_eq!(of("shard to worker", kind::VERDICT), verdicts);
+    assert_eq!(of("shard to server", kind::VERDICT), verdicts);
+    for (chunk, tallied) in of("shard to server", 13).iter().enumerate() {
+        let (length, holds) = ([64, 64, 2][chunk], u64::from(abstain[chunk].count_ones()));
+        let values: Vec<i8> = (0..length)
+            .map(|i| if abstain[chunk] >> i & 1 == 1 { 0 } else { 1 - 2 * (signs[chunk] >> i & 1) as i8 })
+            .collect();
+        // It voted where it does not abstain, and agrees with itself there.
+        let voter = [&le(1, 2)[..], &le(length - holds, 4), &le(0, 4)].concat();
+        let hash = by_hand::ballot_chunk_hash(&signs[chunk..=chunk], &abstain[chunk..=chunk]);
+        let of_verdict = by_hand::verdict_hash(&values);
+        let parts = [
+            &le(0, 8)[..],
+            &le(chunk as u64, 4),
+            &of_verdict,
+            &le(0, 4),
+            &le(holds, 4),
+            &le(1, 2),
+            &voter,
+            &[1],
+            &hash,
+        ];
+        assert_eq!(tallied, &frame(13, &parts));
+    }
+    assert_eq!(of("shard to server", 14), [frame(14, &[&le(0, 8), &le(1, 2)])]);
+    let bytes = |kind| [0, 1, 2].map(|chunk| ballot(kind, chunk).len() as u64).iter().sum::<u64>();
+    let row = [le(1, 2), le(bytes(kind::BALLOT), 8), le(bytes(kind::VERDICT), 8)].concat();
+    assert_eq!(of("shard to server", 17), [frame(17, &[&le(1, 2), &row])]);
+    assert_eq!(of("worker to server", kind::SEAL).len(), 1);
+    assert_eq!(of("server to worker", kind::COMMIT).len(), 1);
+    assert_eq!(of("server to shard", kind::FINISH).len(), 1);
+}
+
 #[test]
 fn every_golden_frame_is_read_by_the_side_that_it_is_for() {
     for (name, frame) in examples() {
         let kind = by_hand::kind_of(&frame);
-        let to_server = kind < 32;
+        // A shard tells the server what it has decided in the workers' own frame.
+        let to_server = kind < 32 || kind == by_hand::kind::VERDICT;
         let to_worker = kind >= 31;
         assert_eq!(wire::ToServer::decode(&frame).is_ok(), to_server, "{name} to a server");
         assert_eq!(wire::ToWorker::decode(&frame).is_ok(), to_worker, "{name} to a worker");
@@ -465,7 +623,8 @@ fn a_dense_round_costs_at_most_1_02_bits_a_coordinate_each_way() {
 #[test]
 fn kinds_count_as_round_traffic_or_not() {
     let of_rounds = [kind::REPORT, kind::BALLOT, kind::GRADIENT, kind::DIGEST, kind::SEAL];
-    let to_workers = [kind::VERDICT, kind::UPDATE, kind::COMMIT];
+    // 44: which of several verdicts of shards counts.
+    let to_workers = [kind::VERDICT, kind::UPDATE, kind::COMMIT, 44];
     for kind in 0..=u8::MAX {
         let expected = of_rounds.contains(&kind) || to_workers.contains(&kind);
         assert_eq!(wire::is_round_traffic(kind), expected, "{kind}");

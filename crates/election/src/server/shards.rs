@@ -343,6 +343,9 @@ impl Server {
         planes: PlaneBytes<'_>,
         frame: &[u8],
     ) -> Result<(), Error> {
+        if !self.is_sharded() {
+            return Err(Error::misbehaved("decide as a shard of the run only", "a verdict"));
+        }
         let held = self.shard_of(peer).is_some_and(|id| self.enrolled.sharding.holds(id, chunk));
         if !self.concerns(round) || !(held || self.enrolled.relay == Some(peer)) {
             return Ok(());

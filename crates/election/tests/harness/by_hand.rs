@@ -85,7 +85,7 @@ impl Hello<'_> {
     /// A greeting that asks for any place, with this model.
     pub(crate) fn of(layout: &Layout) -> Self {
         Self {
-            version: (2, 0),
+            version: (3, 0),
             run: [0; 16],
             layout: layout_digest(layout),
             dimension: layout.dimension() as u64,
