@@ -181,7 +181,7 @@ mod tests {
     fn the_gradient_equals_central_differences_in_every_parameter() {
         let (images, labels) = images(&split().train, 6);
         let batch = Batch { images: &images, labels: &labels };
-        for kind in ModelKind::ALL {
+        for kind in ModelKind::ALL.into_iter().chain("mlp-40-30".parse()) {
             let mut engine = BurnEngine::new(kind);
             let mut x = kind.initial(3);
             let mut gradient = vec![0.0; x.len()];

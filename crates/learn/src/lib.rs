@@ -26,6 +26,6 @@ pub mod trainer;
 pub use data::{DataSource, Dataset, Scaling, Split, load};
 pub use engine::{Batch, BurnEngine, Engine, Loss, evaluate, set_threads};
 pub use error::Error;
-pub use model::ModelKind;
+pub use model::{Hidden, ModelKind};
 pub use sampler::{Partition, Sampler, rounds_per_epoch};
 pub use trainer::{Outgoing, Snapshot, Summary, Trainer};

@@ -1,5 +1,6 @@
 //! The models: their parameters in PyTorch's canonical form, and where they start.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 
@@ -23,13 +24,44 @@ pub enum ModelKind {
     /// `mlp`: linear 784 → 256, ReLU, linear 256 → 10; d = 203,530.
     #[default]
     Mlp,
+    /// `mlp-1024-1024`, say: linear 784 → 1024, ReLU, linear 1024 → 1024, ReLU, linear 1024 → 10; d = 1,863,690. One number
+    /// for each hidden layer, up to [`Hidden::MOST_LAYERS`].
+    Deep(Hidden),
     /// `cnn`: twice (convolution 3×3 with padding 1, ReLU, max-pooling 2×2) with 32 and 64 channels, then
     /// linear 3136 → 128, ReLU, linear 128 → 10; d = 421,642.
     Cnn,
 }
 
+/// Units of each hidden layer of an mlp.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Hidden {
+    units: [u16; Self::MOST_LAYERS],
+    layers: u8,
+}
+
+impl Hidden {
+    /// Hidden layers at the most.
+    pub const MOST_LAYERS: usize = 4;
+
+    /// Layers of these units; `None` unless there are 1 to 4, of 1 to 65,535 units each.
+    pub fn new(units: &[u16]) -> Option<Self> {
+        let fits = (1..=Self::MOST_LAYERS).contains(&units.len()) && units.iter().all(|&count| count > 0);
+        let mut all = [0; Self::MOST_LAYERS];
+        all.iter_mut().zip(units).for_each(|(to, &count)| *to = count);
+        fits.then_some(Self { units: all, layers: units.len() as u8 })
+    }
+
+    /// Units of each layer, from the input on.
+    pub fn units(&self) -> &[u16] {
+        &self.units[..usize::from(self.layers)]
+    }
+}
+
+/// Names and shapes of a model's parameters.
+type Table = Vec<(Cow<'static, str>, Vec<usize>)>;
+
 impl ModelKind {
-    /// Every model there is.
+    /// The models of a fixed size.
     pub const ALL: [Self; 2] = [Self::Mlp, Self::Cnn];
 
     /// The parameters in the order in which the flat vector holds them, each in row-major order, with names
@@ -42,7 +74,7 @@ impl ModelKind {
         let tensors = self
             .table()
             .iter()
-            .map(|&(name, shape)| TensorSpec { name: name.to_owned(), shape: shape.to_vec() })
+            .map(|(name, shape)| TensorSpec { name: name.clone().into_owned(), shape: shape.clone() })
             .collect();
         Layout::new(tensors).map_err(|error| Error::Engine { reason: error.to_string() })
     }
@@ -63,7 +95,7 @@ impl ModelKind {
         let mut fan_in = 1;
         for (name, shape) in self.table() {
             // A bias follows the weight of its layer in the table and shares its fan-in.
-            if let [_, inputs @ ..] = *shape
+            if let [_, inputs @ ..] = &shape[..]
                 && !inputs.is_empty()
             {
                 fan_in = inputs.iter().product::<usize>();
@@ -77,34 +109,45 @@ impl ModelKind {
         x
     }
 
-    pub(crate) fn table(self) -> &'static [(&'static str, &'static [usize])] {
+    pub(crate) fn table(self) -> Table {
         match self {
-            Self::Mlp => &[
-                ("fc1.weight", &[256, INPUTS]),
-                ("fc1.bias", &[256]),
-                ("fc2.weight", &[CLASSES, 256]),
-                ("fc2.bias", &[CLASSES]),
-            ],
-            Self::Cnn => &[
-                ("conv1.weight", &[32, 1, 3, 3]),
-                ("conv1.bias", &[32]),
-                ("conv2.weight", &[64, 32, 3, 3]),
-                ("conv2.bias", &[64]),
-                ("fc1.weight", &[128, 64 * 7 * 7]),
-                ("fc1.bias", &[128]),
-                ("fc2.weight", &[CLASSES, 128]),
-                ("fc2.bias", &[CLASSES]),
-            ],
+            Self::Mlp => linear_layers(&[INPUTS, 256, CLASSES]),
+            Self::Deep(hidden) => {
+                let units = hidden.units().iter().map(|&units| usize::from(units));
+                linear_layers(&[INPUTS].into_iter().chain(units).chain([CLASSES]).collect::<Vec<_>>())
+            }
+            Self::Cnn => {
+                let mut table: Table = vec![
+                    ("conv1.weight".into(), vec![32, 1, 3, 3]),
+                    ("conv1.bias".into(), vec![32]),
+                    ("conv2.weight".into(), vec![64, 32, 3, 3]),
+                    ("conv2.bias".into(), vec![64]),
+                ];
+                table.extend(linear_layers(&[64 * 7 * 7, 128, CLASSES]));
+                table
+            }
         }
     }
 }
 
+/// Linear layers from each of these widths to the next.
+fn linear_layers(widths: &[usize]) -> Table {
+    let layer = |(index, pair): (usize, &[usize])| {
+        let name = |what: &str| Cow::from(format!("fc{}.{what}", index + 1));
+        [(name("weight"), vec![pair[1], pair[0]]), (name("bias"), vec![pair[1]])]
+    };
+    widths.windows(2).enumerate().flat_map(layer).collect()
+}
+
 impl fmt::Display for ModelKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Self::Mlp => "mlp",
-            Self::Cnn => "cnn",
-        })
+        match self {
+            Self::Mlp => f.pad("mlp"),
+            Self::Cnn => f.pad("cnn"),
+            Self::Deep(hidden) => {
+                f.pad(&hidden.units().iter().fold("mlp".to_owned(), |name, units| format!("{name}-{units}")))
+            }
+        }
     }
 }
 
@@ -115,7 +158,17 @@ impl FromStr for ModelKind {
         match name {
             "mlp" => Ok(Self::Mlp),
             "cnn" => Ok(Self::Cnn),
-            _ => Err(Error::UnknownName { kind: "model", expected: "mlp or cnn", got: name.to_owned() }),
+            _ => {
+                let units =
+                    name.strip_prefix("mlp-").into_iter().flat_map(|it| it.split('-')).map(str::parse);
+                let hidden =
+                    units.collect::<Result<Vec<u16>, _>>().ok().and_then(|units| Hidden::new(&units));
+                hidden.map(Self::Deep).ok_or_else(|| Error::UnknownName {
+                    kind: "model",
+                    expected: "mlp, cnn, or an mlp with its hidden layers, such as mlp-1024-1024",
+                    got: name.to_owned(),
+                })
+            }
         }
     }
 }
@@ -153,6 +206,9 @@ mod tests {
     fn dimensions_are_those_documented() {
         assert_eq!(ModelKind::Mlp.dimension(), 203_530);
         assert_eq!(ModelKind::Cnn.dimension(), 421_642);
+        let dimension = |name: &str| name.parse::<ModelKind>().unwrap().dimension();
+        assert_eq!(dimension("mlp-1024-1024"), 1_863_690);
+        assert_eq!(dimension("mlp-256"), ModelKind::Mlp.dimension());
     }
 
     #[test]
@@ -191,6 +247,12 @@ mod tests {
             assert_eq!(kind.to_string().parse::<ModelKind>().unwrap(), kind);
         }
         let error = "vgg".parse::<ModelKind>().unwrap_err();
-        assert_eq!(error.to_string(), "unknown model: expected mlp or cnn, got \"vgg\"");
+        assert!(error.to_string().ends_with("such as mlp-1024-1024, got \"vgg\""), "{error}");
+        for name in ["mlp-1024-1024", "mlp-256", "mlp-1-2-3-4"] {
+            assert_eq!(name.parse::<ModelKind>().unwrap().to_string(), name);
+        }
+        for wrong in ["mlp-", "mlp-0", "mlp-x", "mlp-1-2-3-4-5", "mlp-65536", "mlp--1"] {
+            assert!(wrong.parse::<ModelKind>().is_err(), "{wrong}");
+        }
     }
 }

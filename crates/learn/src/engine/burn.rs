@@ -105,15 +105,19 @@ fn forward(kind: ModelKind, leaves: &[Tensor<1>], batch: Batch<'_>, device: &Dev
     let images = flat(batch.images, device);
     let table = kind.table();
     let full = |layer: usize, input: Tensor<2>| {
-        let (_, shape) = table[2 * layer];
+        let (_, shape) = &table[2 * layer];
         let weight = leaves[2 * layer].clone().reshape([shape[0], shape[1]]);
         linear(input, weight, leaves[2 * layer + 1].clone())
     };
     match kind {
-        ModelKind::Mlp => full(1, relu(full(0, images.reshape([samples, INPUTS])))),
+        ModelKind::Mlp | ModelKind::Deep(_) => {
+            let layers = table.len() / 2;
+            let input = full(0, images.reshape([samples, INPUTS]));
+            (1..layers).fold(input, |input, layer| full(layer, relu(input)))
+        }
         ModelKind::Cnn => {
             let block = |layer: usize, input: Tensor<4>| {
-                let (_, shape) = table[2 * layer];
+                let (_, shape) = &table[2 * layer];
                 let weight = leaves[2 * layer].clone().reshape([shape[0], shape[1], shape[2], shape[3]]);
                 let options = ConvOptions::new([1, 1], [1, 1], [1, 1], 1);
                 let output = conv2d(input, weight, Some(leaves[2 * layer + 1].clone()), options);
