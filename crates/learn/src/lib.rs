@@ -11,10 +11,12 @@
 //! anywhere but in one private module. No input makes it panic unless the item says so under `# Panics`.
 //!
 //! Main types: [`Dataset`] and [`load`], [`Sampler`], [`ModelKind`], [`Engine`] and [`BurnEngine`],
-//! and [`Trainer`], which votes through an [`Exchange`](signvote_election::Exchange).
+//! [`Caster`], which makes ballots of gradients, and [`Trainer`], which votes through an
+//! [`Exchange`](signvote_election::Exchange).
 
 #![forbid(unsafe_code)]
 
+pub mod ballot;
 pub mod data;
 pub mod engine;
 mod error;
@@ -23,6 +25,7 @@ mod random;
 pub mod sampler;
 pub mod trainer;
 
+pub use ballot::{Cast, Caster, Casting};
 pub use data::{DataSource, Dataset, Scaling, Split, load};
 pub use engine::{Batch, BurnEngine, Engine, Loss, evaluate, set_threads};
 pub use error::Error;
