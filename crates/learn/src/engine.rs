@@ -1,8 +1,10 @@
 //! Compute engines: a batch in, a loss and a flat gradient out.
 
 mod burn;
+mod local;
 
 pub use self::burn::BurnEngine;
+pub use self::local::LocalEngines;
 
 use std::ops::Range;
 
@@ -56,6 +58,12 @@ impl Loss {
 pub trait Engine {
     /// Coordinates d of parameters and gradient.
     fn dimension(&self) -> usize;
+
+    /// Workers that this engine computes for; at least 1. Where it is L, a [`Trainer`](crate::Trainer) gives it L times the
+    /// terms' batch, one worker's share after the other, and the gradient is that of the mean over all of them.
+    fn local_workers(&self) -> usize {
+        1
+    }
 
     /// The loss on `batch` at the point `x`, and in `gradient` the gradient of its mean with respect to `x`.
     ///

@@ -10,8 +10,8 @@
 //! it), to draw a random number that its arguments do not fix, and to name its machine learning framework
 //! anywhere but in one private module. No input makes it panic unless the item says so under `# Panics`.
 //!
-//! Main types: [`Dataset`] and [`load`], [`Sampler`], [`ModelKind`], [`Engine`] and [`BurnEngine`],
-//! [`Caster`], which makes ballots of gradients, and [`Trainer`], which votes through an
+//! Main types: [`Dataset`] and [`load`], [`Sampler`], [`ModelKind`], [`Engine`] with [`BurnEngine`] and
+//! [`LocalEngines`], [`Caster`], which makes ballots of gradients, and [`Trainer`], which votes through an
 //! [`Exchange`](signvote_election::Exchange).
 
 #![forbid(unsafe_code)]
@@ -27,7 +27,7 @@ pub mod trainer;
 
 pub use ballot::{Cast, Caster, Casting};
 pub use data::{DataSource, Dataset, Scaling, Split, load};
-pub use engine::{Batch, BurnEngine, Engine, Loss, evaluate, set_threads};
+pub use engine::{Batch, BurnEngine, Engine, LocalEngines, Loss, evaluate, set_threads};
 pub use error::Error;
 pub use model::ModelKind;
 pub use sampler::{Partition, Sampler, rounds_per_epoch};

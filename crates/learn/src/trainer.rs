@@ -52,7 +52,8 @@ pub struct Snapshot<'a> {
 /// One worker's training: engine, data and momentum. The parameters live in the exchange.
 ///
 /// In a vote the ballot goes out chunk by chunk while the engine computes the rest of the gradient, as early as the engine
-/// hands it in ([`Engine::backward`]).
+/// hands it in ([`Engine::backward`]). An engine that computes for several workers ([`Engine::local_workers`]) is given the
+/// batch of each, one after the other, and casts one ballot.
 ///
 /// What it needs to go on after a restart is the momentum alone, for [`restore_momentum`](Self::restore_momentum):
 /// the [`Sampler`] has no position of its own but the round, and the round and x come from the exchange.
@@ -85,7 +86,8 @@ impl<'a> Trainer<'a> {
     /// A trainer on the terms of a run, for the place of `exchange`.
     ///
     /// # Errors
-    /// If engine and layout differ in d, or the data is too small for the terms.
+    /// If engine and layout differ in d, or the data is too small for the terms: it must have a batch for each of the
+    /// engine's local workers, in every place.
     pub fn new(
         engine: Box<dyn Engine>,
         data: &'a Dataset,
@@ -99,8 +101,8 @@ impl<'a> Trainer<'a> {
             return Err(Error::misuse("coordinates of the layout", dimension, layout.dimension()));
         }
         let (workers, slot) = (usize::from(terms.workers), exchange.slot().index());
-        let sampler =
-            Sampler::new(data.labels(), workers, slot, terms.batch as usize, terms.seed, partition)?;
+        let batch = (terms.batch as usize).saturating_mul(engine.local_workers().max(1));
+        let sampler = Sampler::new(data.labels(), workers, slot, batch, terms.seed, partition)?;
         let caster = match terms.aggregate {
             AggregateKind::Vote => Some(Caster::new(&terms, dimension)?),
             AggregateKind::Mean => None,

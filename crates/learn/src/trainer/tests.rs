@@ -8,6 +8,7 @@ use signvote_kernels::AbstainOn;
 use super::*;
 use crate::Scaling;
 
+mod local;
 mod pieces;
 mod restored;
 
