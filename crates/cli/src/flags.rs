@@ -285,9 +285,71 @@ pub(crate) struct LearnFlags {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) data_dir: Option<PathBuf>,
 
-    /// Threads that a worker computes with.
+    /// Threads that a worker computes with; with --local, each of its local workers.
     #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pub(crate) threads: u16,
+}
+
+/// How the local workers of one host vote.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum CastName {
+    /// One ballot, on the mean of their gradients: one place, one momentum, one connection.
+    #[default]
+    Together,
+    /// One ballot each, in a place of its own, over a connection of its own.
+    Each,
+}
+
+/// Workers that share a process.
+#[derive(Args, Clone, Debug, Serialize)]
+#[serde(rename_all = "kebab-case")]
+#[command(next_help_heading = "Local workers")]
+pub(crate) struct LocalFlags {
+    /// Local workers in one process: each computes the gradient of a batch of its own, on --threads threads.
+    #[arg(long, default_value_t = 1, value_name = "L", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub(crate) local: u16,
+
+    /// How local workers vote: together, on the mean of their gradients, or each for itself.
+    #[arg(long, value_enum, default_value = "together", value_name = "HOW")]
+    pub(crate) cast: CastName,
+}
+
+impl LocalFlags {
+    /// Ballots that one process casts in a round.
+    pub(crate) fn voters(&self) -> u16 {
+        match self.cast {
+            CastName::Together => 1,
+            CastName::Each => self.local,
+        }
+    }
+
+    /// Local workers whose gradients are averaged in one ballot.
+    pub(crate) fn averaged(&self) -> u16 {
+        self.local / self.voters()
+    }
+
+    /// Refuses data that has not a batch for everyone.
+    pub(crate) fn check_data(
+        &self,
+        workers: u16,
+        batch: u32,
+        data: DataSource,
+        samples: usize,
+    ) -> Result<(), Failure> {
+        let averaged = self.averaged();
+        let needed = u64::from(workers) * u64::from(averaged) * u64::from(batch);
+        if samples as u64 >= needed {
+            return Ok(());
+        }
+        let mut who = format!("{workers} worker{}", if workers == 1 { "" } else { "s" });
+        if averaged > 1 {
+            who += &format!(" of --local {averaged}");
+        }
+        Err(Failure::usage(format!(
+            "{who} with batches of {batch} need {needed} examples a round, {data} has {samples}"
+        )))
+    }
 }
 
 /// How a worker lies, if it does.
@@ -364,6 +426,10 @@ pub(crate) struct TrainFlags {
     #[command(flatten)]
     #[serde(flatten)]
     pub(crate) learn: LearnFlags,
+
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub(crate) local: LocalFlags,
 
     #[command(flatten)]
     #[serde(flatten)]
@@ -450,7 +516,8 @@ pub(crate) struct WorkerFlags {
     #[arg(long, default_value_t = 600.0, value_name = "SECONDS")]
     pub(crate) reconnect: f64,
 
-    /// Keep parameters, momentum and position in this file, and go on from it if it is there.
+    /// Keep parameters, momentum and position in this file, and go on from it if it is there; with --cast each, in FILE.1,
+    /// FILE.2, and so on.
     #[arg(long, value_name = "FILE")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) checkpoint: Option<PathBuf>,
@@ -477,7 +544,8 @@ pub(crate) struct WorkerFlags {
     #[arg(long)]
     pub(crate) insecure: bool,
 
-    /// The place to take, from 1 [default: the first free one]. A place determines the worker's examples.
+    /// The place to take, from 1 [default: the first free one]. A place determines the worker's examples. With --cast
+    /// each, the first of as many places.
     #[arg(long, value_name = "PLACE", value_parser = clap::value_parser!(u16).range(1..))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) slot: Option<u16>,
@@ -505,6 +573,10 @@ pub(crate) struct WorkerFlags {
     #[command(flatten)]
     #[serde(flatten)]
     pub(crate) learn: LearnFlags,
+
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub(crate) local: LocalFlags,
 
     #[command(flatten)]
     #[serde(flatten)]

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use serde::Serialize;
 use signvote_election::{Event, Traffic, WorkerRecord};
 
+use crate::flags::CastName;
 use crate::progress::{grouped, number, percent};
 
 /// The result of `train`; `docs/run-directory.md` says what each field means.
@@ -20,6 +21,8 @@ pub(crate) struct Summary {
     pub(crate) rounds: u64,
     pub(crate) dimension: usize,
     pub(crate) workers: u16,
+    pub(crate) local: u16,
+    pub(crate) cast: CastName,
     pub(crate) adversaries: u16,
     pub(crate) attack: Option<String>,
     pub(crate) aggregate: String,

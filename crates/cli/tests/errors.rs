@@ -47,6 +47,9 @@ fn a_flag_that_cannot_be_read_is_named() {
         ("--partition odd", &["--partition", "odd"]),
         ("--aggregate median", &["--aggregate", "median"]),
         ("--schedule linear", &["--schedule", "linear"]),
+        ("--local 0", &["--local", "0"]),
+        ("--local 9999", &["--local", "9999"]),
+        ("--cast alone", &["--cast", "alone"]),
     ] {
         misspelt(&format!("train {flags}"), words);
     }
@@ -105,6 +108,12 @@ fn a_flag_that_no_run_can_have_is_named() {
         ("--aggregate mean --tie hold", &["--tie", "--aggregate vote"]),
         ("--aggregate mean --abstain-on gradient", &["--abstain-on", "--aggregate vote"]),
         ("--data-dir here", &["--data-dir", "--data fashion-mnist"]),
+        ("--workers 7 --local 50", &["7 workers", "--local 50", "11200", "10000"]),
+        ("--workers 7 --local 2 --cast each", &["--workers 7", "--local 2", "--cast each"]),
+        (
+            "--workers 4 --adversaries 1 --local 2 --cast each",
+            &["--adversaries 1", "--local 2", "--cast each"],
+        ),
     ] {
         refused(&here, &format!("train {flags}"), 2, words);
     }
@@ -129,6 +138,20 @@ fn a_flag_that_no_run_can_have_is_named() {
     }
     refused(&here, "worker --patience=-1", 2, &["--patience", "-1"]);
     refused(&here, "worker --attack sign-flip --attack-scale=-2", 2, &["--attack-scale", "-2"]);
+    let each = "worker --local 2 --cast each";
+    refused(
+        &here,
+        &format!("{each} --tls certs --identity ada"),
+        2,
+        &["--cast each", "--identity", "together"],
+    );
+    refused(&here, &format!("{each} --slot 65535"), 2, &["--local 2", "--slot"]);
+    refused(
+        &here,
+        &format!("{each} --checkpoint nowhere/mine"),
+        8,
+        &["--checkpoint nowhere/mine.1", "no directory"],
+    );
 }
 
 #[test]

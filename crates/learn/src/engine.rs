@@ -1,8 +1,12 @@
 //! Compute engines: a batch in, a loss and a flat gradient out.
 
 mod burn;
+mod local;
 
 pub use self::burn::BurnEngine;
+pub use self::local::LocalEngines;
+
+use std::ops::Range;
 
 use crate::data::Dataset;
 use crate::{Error, model};
@@ -47,9 +51,19 @@ impl Loss {
 /// make the same step, whatever their gradients were.
 ///
 /// Parameters, pixels, loss and gradient may be NaN or infinite, as they are in a run that diverges.
+///
+/// An engine whose backward pass makes the gradient layer by layer says so by its own [`forward`](Self::forward) and
+/// [`backward`](Self::backward): what is ready then travels while it computes the rest. For every other engine
+/// [`gradient`](Self::gradient) is enough.
 pub trait Engine {
     /// Coordinates d of parameters and gradient.
     fn dimension(&self) -> usize;
+
+    /// Workers that this engine computes for; at least 1. Where it is L, a [`Trainer`](crate::Trainer) gives it L times the
+    /// terms' batch, one worker's share after the other, and the gradient is that of the mean over all of them.
+    fn local_workers(&self) -> usize {
+        1
+    }
 
     /// The loss on `batch` at the point `x`, and in `gradient` the gradient of its mean with respect to `x`.
     ///
@@ -58,6 +72,33 @@ pub trait Engine {
     /// labels disagree in number, or a label is not a class; [`Error::Engine`] when the engine fails. What
     /// `gradient` holds after an error is unspecified.
     fn gradient(&mut self, x: &[f32], batch: Batch<'_>, gradient: &mut [f32]) -> Result<Loss, Error>;
+
+    /// The first half of a gradient in pieces: the loss on `batch` at the point `x`, and all that
+    /// [`backward`](Self::backward) will need, which has neither `x` nor the batch at hand. `gradient` is memory of d
+    /// coordinates that both halves are given, to use or not.
+    ///
+    /// # Errors
+    /// As those of [`Engine::gradient`].
+    fn forward(&mut self, x: &[f32], batch: Batch<'_>, gradient: &mut [f32]) -> Result<Loss, Error> {
+        self.gradient(x, batch, gradient)
+    }
+
+    /// The second half: the gradient of the mean loss with respect to the `x` of the last [`forward`](Self::forward), handed
+    /// to `piece` as it becomes ready: ranges of coordinates, and the gradient there. Together they are every coordinate
+    /// once, in any order and of any length; the values are those of [`gradient`](Self::gradient), bit for bit.
+    ///
+    /// An engine that does not override this gives everything at once.
+    ///
+    /// # Errors
+    /// [`Error::Engine`] when the engine fails. What was handed in before is then of no more use.
+    fn backward(
+        &mut self,
+        gradient: &mut [f32],
+        piece: &mut dyn FnMut(Range<usize>, &[f32]),
+    ) -> Result<(), Error> {
+        piece(0..gradient.len(), gradient);
+        Ok(())
+    }
 
     /// The loss on `batch` at the point `x`.
     ///
@@ -98,6 +139,15 @@ pub fn set_threads(threads: usize) -> Result<(), Error> {
         .thread_name(|index| format!("engine-{index}"))
         .build_global()
         .map_err(|error| Error::Engine { reason: format!("cannot set {threads} threads: {error}") })
+}
+
+/// What every engine asks of the arguments of a gradient.
+fn check_gradient(dimension: usize, x: &[f32], batch: Batch<'_>, gradient: &[f32]) -> Result<(), Error> {
+    check(dimension, x, batch)?;
+    if gradient.len() != dimension {
+        return Err(Error::misuse("coordinates of the gradient", dimension, gradient.len()));
+    }
+    Ok(())
 }
 
 fn check(dimension: usize, x: &[f32], batch: Batch<'_>) -> Result<(), Error> {
@@ -220,6 +270,39 @@ mod tests {
             assert!(first == step(&mut one), "{kind}: another call");
             assert!(first == step(&mut BurnEngine::new(kind)), "{kind}: another engine");
             assert_eq!(one.loss(&x, batch).unwrap(), first.0, "{kind}: without the gradient");
+        }
+    }
+
+    #[test]
+    fn the_pieces_of_a_backward_pass_are_the_gradient_bit_for_bit() {
+        let (images, labels) = images(&split().train, 20);
+        let batch = Batch { images: &images, labels: &labels };
+        for kind in ModelKind::ALL {
+            let (x, mut engine) = (kind.initial(7), BurnEngine::new(kind));
+            let mut whole = vec![f32::NAN; x.len()];
+            let loss = engine.gradient(&x, batch, &mut whole).unwrap();
+            let (mut pieced, mut starts, mut memory) = (vec![f32::NAN; x.len()], vec![], vec![0.0; x.len()]);
+            assert_eq!(engine.forward(&x, batch, &mut memory).unwrap(), loss);
+            let mut piece = |coordinates: Range<usize>, values: &[f32]| {
+                assert!(
+                    pieced[coordinates.clone()].iter().all(|g| g.is_nan()),
+                    "{kind} {coordinates:?} once"
+                );
+                starts.push(coordinates.start);
+                pieced[coordinates].copy_from_slice(values);
+            };
+            engine.backward(&mut memory, &mut piece).unwrap();
+            let bits = |values: &[f32]| values.iter().map(|g| g.to_bits()).collect::<Vec<_>>();
+            assert!(bits(&pieced) == bits(&whole), "{kind}");
+            let offsets: Vec<usize> = offsets(kind).into_iter().map(|(_, offset, _)| offset).collect();
+            let expected = match kind {
+                ModelKind::Mlp => offsets,
+                // Its linear layers first: they are ready before the convolutions.
+                ModelKind::Cnn => [&offsets[4..], &offsets[..4]].concat(),
+            };
+            assert_eq!(starts, expected, "{kind}");
+            let error = engine.backward(&mut memory, &mut |_, _| ()).unwrap_err();
+            assert!(error.to_string().contains("without a forward pass"), "{error}");
         }
     }
 

@@ -10,11 +10,13 @@
 //! it), to draw a random number that its arguments do not fix, and to name its machine learning framework
 //! anywhere but in one private module. No input makes it panic unless the item says so under `# Panics`.
 //!
-//! Main types: [`Dataset`] and [`load`], [`Sampler`], [`ModelKind`], [`Engine`] and [`BurnEngine`],
-//! and [`Trainer`], which votes through an [`Exchange`](signvote_election::Exchange).
+//! Main types: [`Dataset`] and [`load`], [`Sampler`], [`ModelKind`], [`Engine`] with [`BurnEngine`] and
+//! [`LocalEngines`], [`Caster`], which makes ballots of gradients, and [`Trainer`], which votes through an
+//! [`Exchange`](signvote_election::Exchange).
 
 #![forbid(unsafe_code)]
 
+pub mod ballot;
 pub mod data;
 pub mod engine;
 mod error;
@@ -23,8 +25,9 @@ mod random;
 pub mod sampler;
 pub mod trainer;
 
+pub use ballot::{Cast, Caster, Casting};
 pub use data::{DataSource, Dataset, Scaling, Split, load};
-pub use engine::{Batch, BurnEngine, Engine, Loss, evaluate, set_threads};
+pub use engine::{Batch, BurnEngine, Engine, LocalEngines, Loss, evaluate, set_threads};
 pub use error::Error;
 pub use model::{Hidden, ModelKind};
 pub use sampler::{Partition, Sampler, rounds_per_epoch};

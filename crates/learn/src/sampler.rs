@@ -190,6 +190,26 @@ mod tests {
     }
 
     #[test]
+    fn a_place_of_local_workers_draws_what_as_many_places_would_draw() {
+        let (samples, places, local, batch) = (1000, 3, 4, 8);
+        assert_eq!(
+            rounds_per_epoch(samples, places, local * batch),
+            rounds_per_epoch(samples, places * local, batch)
+        );
+        for place in 0..places {
+            let mut together = sampler(samples, places, place, local * batch, Partition::Iid);
+            for round in [0, 1, 9, 10, 35] {
+                let mut each = vec![];
+                for l in 0..local {
+                    let mut one = sampler(samples, places * local, place * local + l, batch, Partition::Iid);
+                    each.extend(one.batch(round).to_vec());
+                }
+                assert_eq!(together.batch(round), each, "place {place}, round {round}");
+            }
+        }
+    }
+
+    #[test]
     fn random_access_equals_sequential_access() {
         for partition in [Partition::Iid, Partition::ByLabel] {
             let mut sequential = sampler(500, 4, 1, 16, partition);

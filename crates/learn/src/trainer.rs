@@ -3,14 +3,13 @@
 use std::ops::Range;
 
 use signvote_election::{AggregateKind, Exchange, Layout, Round, Step, Terms};
-use signvote_kernels::{momentum_pack, words};
 
-use crate::{Batch, Dataset, Engine, Error, Loss, Partition, Sampler};
+use crate::{Batch, Cast, Caster, Dataset, Engine, Error, Loss, Partition, Sampler};
 
 /// What a worker is about to send, for who wants to tamper with it (an adversary in an experiment).
 #[derive(Debug)]
 pub enum Outgoing<'a> {
-    /// A range of a ballot.
+    /// A chunk of a ballot: chunks come in the order in which the engine makes their gradients.
     Ballot {
         /// The round voted in.
         round: Round,
@@ -52,6 +51,10 @@ pub struct Snapshot<'a> {
 
 /// One worker's training: engine, data and momentum. The parameters live in the exchange.
 ///
+/// In a vote the ballot goes out chunk by chunk while the engine computes the rest of the gradient, as early as the engine
+/// hands it in ([`Engine::backward`]). An engine that computes for several workers ([`Engine::local_workers`]) is given the
+/// batch of each, one after the other, and casts one ballot.
+///
 /// What it needs to go on after a restart is the momentum alone, for [`restore_momentum`](Self::restore_momentum):
 /// the [`Sampler`] has no position of its own but the round, and the round and x come from the exchange.
 ///
@@ -65,10 +68,9 @@ pub struct Trainer<'a> {
     sampler: Sampler,
     layout: Layout,
     terms: Terms,
-    momentum: Vec<f32>,
+    /// Holds the momentum; `None` in a dense run.
+    caster: Option<Caster>,
     gradient: Vec<f32>,
-    signs: Vec<u64>,
-    abstain: Vec<u64>,
     images: Vec<f32>,
     labels: Vec<u8>,
     /// Rounds in a row in which the gradient was not finite somewhere.
@@ -84,7 +86,8 @@ impl<'a> Trainer<'a> {
     /// A trainer on the terms of a run, for the place of `exchange`.
     ///
     /// # Errors
-    /// If engine and layout differ in d, or the data is too small for the terms.
+    /// If engine and layout differ in d, or the data is too small for the terms: it must have a batch for each of the
+    /// engine's local workers, in every place.
     pub fn new(
         engine: Box<dyn Engine>,
         data: &'a Dataset,
@@ -98,20 +101,20 @@ impl<'a> Trainer<'a> {
             return Err(Error::misuse("coordinates of the layout", dimension, layout.dimension()));
         }
         let (workers, slot) = (usize::from(terms.workers), exchange.slot().index());
-        let sampler =
-            Sampler::new(data.labels(), workers, slot, terms.batch as usize, terms.seed, partition)?;
-        let votes = terms.aggregate == AggregateKind::Vote;
-        let planes = if votes { words(dimension) } else { 0 };
+        let batch = (terms.batch as usize).saturating_mul(engine.local_workers().max(1));
+        let sampler = Sampler::new(data.labels(), workers, slot, batch, terms.seed, partition)?;
+        let caster = match terms.aggregate {
+            AggregateKind::Vote => Some(Caster::new(&terms, dimension)?),
+            AggregateKind::Mean => None,
+        };
         Ok(Self {
             engine,
             data,
             sampler,
             layout,
             terms,
-            momentum: vec![0.0; if votes { dimension } else { 0 }],
+            caster,
             gradient: vec![0.0; dimension],
-            signs: vec![0; planes],
-            abstain: vec![0; planes],
             images: Vec::new(),
             labels: Vec::new(),
             non_finite_rounds: 0,
@@ -138,7 +141,7 @@ impl<'a> Trainer<'a> {
 
     /// The momentum v, d coordinates; empty in a dense run, where the server keeps it.
     pub fn momentum(&self) -> &[f32] {
-        &self.momentum
+        momentum_of(self.caster.as_ref())
     }
 
     /// Goes on with the momentum of a [`Snapshot`] instead of zero.
@@ -147,14 +150,11 @@ impl<'a> Trainer<'a> {
     /// [`Error::Misuse`] when it has another length than [`momentum`](Self::momentum), or a coordinate is not finite: it
     /// would outvote every gradient to come. The old momentum is then still there.
     pub fn restore_momentum(&mut self, momentum: Vec<f32>) -> Result<(), Error> {
-        if momentum.len() != self.momentum.len() {
-            return Err(Error::misuse("coordinates of the momentum", self.momentum.len(), momentum.len()));
+        match &mut self.caster {
+            Some(caster) => caster.restore_momentum(momentum),
+            None if momentum.is_empty() => Ok(()),
+            None => Err(Error::misuse("coordinates of the momentum", 0, momentum.len())),
         }
-        if let Some(value) = momentum.iter().find(|value| !value.is_finite()) {
-            return Err(Error::misuse("momentum", "finite numbers", value));
-        }
-        self.momentum = momentum;
-        Ok(())
     }
 
     /// Votes in every round that opens, until the run is over. `watch` is told the loss of each batch.
@@ -185,7 +185,8 @@ impl<'a> Trainer<'a> {
                 (Some(_), _) => {}
                 (None, Some(round)) => {
                     if let Some(between) = &mut self.between {
-                        between(Snapshot { round, momentum: &self.momentum, exchange: &*exchange });
+                        let momentum = momentum_of(self.caster.as_ref());
+                        between(Snapshot { round, momentum, exchange: &*exchange });
                     }
                     let loss = self.vote(exchange, round)?;
                     watch(round, loss);
@@ -200,56 +201,29 @@ impl<'a> Trainer<'a> {
     fn vote(&mut self, exchange: &mut dyn Exchange, round: Round) -> Result<Loss, Error> {
         self.data.fill(self.sampler.batch(round.0), &mut self.images, &mut self.labels);
         let batch = Batch { images: &self.images, labels: &self.labels };
-        let loss = self.engine.gradient(exchange.parameters(), batch, &mut self.gradient)?;
-        match self.terms.aggregate {
-            AggregateKind::Vote => self.cast(exchange, round, loss)?,
-            AggregateKind::Mean => {
-                let non_finite = self.gradient.iter().filter(|g| !g.is_finite()).count();
-                report(exchange, loss, non_finite)?;
-                if let Some(tamper) = &mut self.tamper {
-                    tamper(Outgoing::Gradient { round, gradient: &mut self.gradient });
-                }
-                exchange.submit_gradient(0, &self.gradient)?;
+        let Some(caster) = &mut self.caster else {
+            let loss = self.engine.gradient(exchange.parameters(), batch, &mut self.gradient)?;
+            let non_finite = self.gradient.iter().filter(|g| !g.is_finite()).count();
+            report(exchange, loss, non_finite)?;
+            if let Some(tamper) = &mut self.tamper {
+                tamper(Outgoing::Gradient { round, gradient: &mut self.gradient });
             }
-        }
+            exchange.submit_gradient(0, &self.gradient)?;
+            return Ok(loss);
+        };
+        let loss = self.engine.forward(exchange.parameters(), batch, &mut self.gradient)?;
+        let tamper = self.tamper.as_mut().map(|tamper| &mut **tamper as &mut dyn FnMut(Outgoing<'_>));
+        let mut casting = caster.cast(exchange, round, loss).tampered(tamper);
+        self.engine.backward(&mut self.gradient, &mut |coordinates, gradient| {
+            casting.piece(coordinates, gradient);
+        })?;
+        let cast = casting.finish()?;
+        self.count_non_finite(round, cast)?;
         Ok(loss)
     }
 
-    /// Packs and sends the ballot chunk by chunk: while one travels, the next is packed.
-    fn cast(&mut self, exchange: &mut dyn Exchange, round: Round, loss: Loss) -> Result<(), Error> {
-        let dimension = self.gradient.len();
-        let length = self.terms.chunk_coordinates as usize;
-        let mut non_finite = 0;
-        for start in (0..dimension).step_by(length) {
-            let coordinates = start..(start + length).min(dimension);
-            let planes = start / 64..words(coordinates.end);
-            let signs = &mut self.signs[planes.clone()];
-            let abstain = &mut self.abstain[planes.clone()];
-            let packed = momentum_pack(
-                &self.gradient[coordinates.clone()],
-                &mut self.momentum[coordinates.clone()],
-                self.terms.beta,
-                self.terms.abstain_on,
-                signs,
-                abstain,
-            );
-            non_finite += packed.non_finite;
-            let last = coordinates.end == dimension;
-            if let Some(tamper) = &mut self.tamper {
-                tamper(Outgoing::Ballot { round, coordinates, signs, abstain });
-            }
-            // The report counts the whole ballot and must come before the round can close, so it goes out
-            // just before the last chunk.
-            if last {
-                report(exchange, loss, non_finite)?;
-            }
-            exchange.submit_signs(planes.start, &self.signs[planes.clone()], &self.abstain[planes])?;
-        }
-        self.count_non_finite(round, non_finite)
-    }
-
-    fn count_non_finite(&mut self, round: Round, coordinates: usize) -> Result<(), Error> {
-        if coordinates == 0 {
+    fn count_non_finite(&mut self, round: Round, cast: Cast) -> Result<(), Error> {
+        if cast.non_finite == 0 {
             self.non_finite_rounds = 0;
             return Ok(());
         }
@@ -258,7 +232,7 @@ impl<'a> Trainer<'a> {
         if most == 0 || self.non_finite_rounds < most {
             return Ok(());
         }
-        let first = self.gradient.iter().position(|g| !g.is_finite());
+        let first = cast.first_non_finite;
         let parameter = first.and_then(|at| self.layout.tensor_at(at)).map(|tensor| tensor.name.clone());
         Err(Error::NonFinite {
             parameter: parameter.unwrap_or_else(|| "a parameter".into()),
@@ -268,7 +242,11 @@ impl<'a> Trainer<'a> {
     }
 }
 
-fn report(exchange: &mut dyn Exchange, loss: Loss, non_finite: usize) -> Result<(), Error> {
+fn momentum_of(caster: Option<&Caster>) -> &[f32] {
+    caster.map_or(&[], Caster::momentum)
+}
+
+pub(crate) fn report(exchange: &mut dyn Exchange, loss: Loss, non_finite: usize) -> Result<(), Error> {
     exchange.report(loss.mean_loss, loss.correct as u32, loss.samples as u32, non_finite as u64)?;
     Ok(())
 }

@@ -133,7 +133,7 @@ pub fn replace_file(
     path: &Path,
     write: impl FnOnce(&mut dyn Write) -> std::io::Result<()>,
 ) -> Result<(), Error> {
-    let temporary = path.with_extension(format!("partial-{}", std::process::id()));
+    let temporary = path.with_added_extension(format!("partial-{}", std::process::id()));
     let written = File::create(&temporary).and_then(|file| {
         let mut buffered = std::io::BufWriter::new(file);
         write(&mut buffered)?;
@@ -189,5 +189,17 @@ mod tests {
         assert!(replace_file(&path, full).is_err());
         assert_eq!(fs::read(&path).unwrap(), b"old");
         assert_eq!(fs::read_dir(temporary.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn files_that_differ_in_their_extension_alone_are_written_at_the_same_time() {
+        let temporary = tempfile::tempdir().unwrap();
+        let [one, two] = ["file.1", "file.2"].map(|name| temporary.path().join(name));
+        replace_file(&one, |out| {
+            replace_file(&two, |out| out.write_all(b"two")).unwrap();
+            out.write_all(b"one")
+        })
+        .unwrap();
+        assert_eq!([one, two].map(|path| fs::read(path).unwrap()), [b"one", b"two"]);
     }
 }

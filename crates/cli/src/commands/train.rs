@@ -19,7 +19,8 @@ use super::server::rules;
 use super::{model_so_far, print, run_directory, write_config};
 use crate::exit::{Exit, Failure};
 use crate::flags::{
-    IdentityFlags, ServerFlags, ServingFlags, TopologyKind, TrainFlags, WorkerFlags, to_words,
+    CastName, IdentityFlags, RuleFlags, ServerFlags, ServingFlags, TopologyKind, TrainFlags, WorkerFlags,
+    to_words,
 };
 use crate::logs::{self, LogFlags, LogLevel};
 use crate::processes::{News, Process, runtime, told_to_stop};
@@ -38,21 +39,29 @@ pub(crate) fn run(flags: &TrainFlags, logs: LogFlags) -> Result<Exit, Failure> {
         let message = format!("--adversaries {} of only {} workers", flags.adversaries, rules.workers);
         return Err(Failure::usage(message));
     }
+    let voters = flags.local.voters();
+    for (flag, count) in [("workers", rules.workers), ("adversaries", flags.adversaries)] {
+        if !count.is_multiple_of(voters) {
+            let message = format!("--{flag} {count} is no multiple of --local {voters}, with --cast each");
+            return Err(Failure::usage(message));
+        }
+    }
     if flags.attack.attack()?.is_some() && flags.adversaries == 0 {
         return Err(Failure::usage("--attack needs --adversaries F: how many workers lie"));
+    }
+    let processes = rules.workers / flags.local.voters();
+    if let Some(shards) = rules.shards.filter(|&shards| shards > processes) {
+        let message =
+            format!("--shards {shards}: here each of {processes} processes of workers has one shard");
+        return Err(Failure::usage(message));
     }
     set_threads(usize::from(flags.learn.threads))?;
     let split = load(&flags.learn.data, flags.learn.data_dir.as_deref())?;
     let samples = split.train.len();
-    let needed = usize::from(rules.workers) * rules.batch as usize;
-    if samples < needed {
-        let message = format!(
-            "{} workers with batches of {} need {needed} examples a round, {} has {samples}",
-            rules.workers, rules.batch, flags.learn.data
-        );
-        return Err(Failure::usage(message));
-    }
-    let per_epoch = rounds_per_epoch(samples, usize::from(rules.workers), rules.batch as usize);
+    flags.local.check_data(rules.workers, rules.batch, flags.learn.data, samples)?;
+    // A round takes a batch for every worker, and together these are one pass.
+    let batch = rules.batch as usize * usize::from(flags.local.averaged());
+    let per_epoch = rounds_per_epoch(samples, usize::from(rules.workers), batch);
     let rounds = per_epoch
         .checked_mul(flags.epochs)
         .filter(|&rounds| i64::try_from(rounds).is_ok())
@@ -206,7 +215,7 @@ impl Run<'_> {
             quiet: false,
             print_events: false,
             lifeline: false,
-            rules: self.flags.rules.clone(),
+            rules: self.rules_of_server(),
         };
         let mut words = vec!["server".to_owned()];
         words.extend(to_words(&server)?);
@@ -216,8 +225,19 @@ impl Run<'_> {
         Ok(words)
     }
 
+    /// The rules as told; a process has one shard, however many vote in it.
+    fn rules_of_server(&self) -> RuleFlags {
+        let mut rules = self.flags.rules.clone();
+        if rules.topology == TopologyKind::Sharded {
+            rules.shards.get_or_insert(rules.workers / self.flags.local.voters());
+        }
+        rules
+    }
+
     fn start_workers(&mut self, address: &str, news: &Sender) -> Result<(), Failure> {
-        for number in 1..=self.flags.rules.workers {
+        let local = &self.flags.local;
+        // A process takes as many places as it casts ballots, from this one on.
+        for number in (1..=self.flags.rules.workers).step_by(usize::from(local.voters())) {
             let mut attack = self.flags.attack.clone();
             attack.attack = (number <= self.flags.adversaries)
                 .then(|| attack.attack.unwrap_or(signvote_byzantine::Attack::SignFlip));
@@ -240,6 +260,7 @@ impl Run<'_> {
                 quiet: true,
                 lifeline: false,
                 learn: self.flags.learn.clone(),
+                local: local.clone(),
                 attack,
             };
             let mut words = vec!["worker".to_owned()];
@@ -253,7 +274,7 @@ impl Run<'_> {
     }
 
     fn say_rules(&self, quorum: usize) {
-        let TrainFlags { learn, rules: shared, adversaries, epochs, .. } = self.flags;
+        let TrainFlags { learn, local, rules: shared, adversaries, epochs, .. } = self.flags;
         let workers = shared.workers;
         self.progress.say(&format!(
             "training {} on {}: {workers} workers, {epochs} epochs of {} rounds; files in {}",
@@ -262,6 +283,13 @@ impl Run<'_> {
             self.per_epoch,
             self.directory.path().display()
         ));
+        if local.local > 1 {
+            let l = local.local;
+            self.progress.say(&match local.cast {
+                CastName::Together => format!("each worker is {l} local ones, who vote together"),
+                CastName::Each => format!("{} processes of {l} workers, who vote each", workers / l),
+            });
+        }
         self.progress.say(&rules(shared.aggregate, quorum, usize::from(workers)));
         if *adversaries > 0 {
             let attack = self.attack().unwrap_or_default();
@@ -358,7 +386,8 @@ impl Run<'_> {
         if self.facts.started.is_none() {
             return Some(Failure::new(how, format!("{name} could not start: {words}")));
         }
-        let left = self.processes.keys().filter(|name| **name != Name::Server).count();
+        let processes = self.processes.keys().filter(|name| **name != Name::Server).count();
+        let left = processes * usize::from(self.flags.local.voters());
         let quorum = usize::from(self.flags.rules.quorum());
         if left >= quorum {
             self.progress.say(&format!("{name} ended: {words}; {left} workers go on"));
@@ -482,6 +511,8 @@ impl Run<'_> {
             rounds: finished.round.0,
             dimension: self.facts.dimension,
             workers: flags.rules.workers,
+            local: flags.local.local,
+            cast: flags.local.cast,
             adversaries: flags.adversaries,
             attack: self.attack(),
             aggregate: format!("{:?}", flags.rules.aggregate).to_lowercase(),

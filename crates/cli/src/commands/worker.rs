@@ -1,11 +1,14 @@
 //! `signvote worker`: one worker's part in a run.
 
 use std::path::{Path, PathBuf};
+use std::thread;
 
 use indicatif::{ProgressBar, ProgressStyle};
 use signvote_byzantine::{Attack, Draw};
 use signvote_election::{Carried, Exchange, Greeting, Position, SecretKey, Settings, Slot};
-use signvote_learn::{BurnEngine, Engine, Outgoing, Snapshot, Trainer, load, set_threads};
+use signvote_learn::{
+    BurnEngine, Dataset, Engine, LocalEngines, Outgoing, Snapshot, Trainer, load, set_threads,
+};
 use signvote_net::tls::{Connector, Credentials};
 use signvote_net::{Client, Connect};
 use signvote_observe::{Standing, WorkerCheckpoint, load_checkpoint, save_checkpoint};
@@ -18,6 +21,7 @@ use crate::progress;
 use crate::rules::seconds;
 
 pub(crate) fn run(flags: &WorkerFlags) -> Result<Exit, Failure> {
+    let voters = Voter::all(flags)?;
     let connect = Connect {
         address: flags.connect.clone(),
         patience: seconds("patience", flags.patience, true)?,
@@ -26,36 +30,10 @@ pub(crate) fn run(flags: &WorkerFlags) -> Result<Exit, Failure> {
     };
     flags.learn.check()?;
     let attack = flags.attack.attack()?;
+    voters.iter().filter_map(|voter| voter.checkpoint.as_deref()).try_for_each(can_be_kept)?;
     exit_when_told(flags.lifeline)?;
-    set_threads(usize::from(flags.learn.threads))?;
+    set_threads(usize::from(flags.learn.threads) * voters.len())?;
     let data = load(&flags.learn.data, flags.learn.data_dir.as_deref())?.train;
-    let model = flags.learn.model;
-    let layout = model.layout()?;
-
-    let checkpoint = match &flags.checkpoint {
-        Some(path) => {
-            can_be_kept(path)?;
-            load_checkpoint(path)?.map(|checkpoint| (path, checkpoint))
-        }
-        None => None,
-    };
-    let greeting = Greeting {
-        layout: layout.clone(),
-        settings: settings(flags)?,
-        run: flags.run,
-        slot: flags.slot.and_then(Slot::new).or(checkpoint.as_ref().map(|(_, it)| it.standing.slot)),
-        name: flags.name.clone().unwrap_or_else(default_name),
-        key: connect.tls.as_ref().map(|tls| SecretKey::from_seed(tls.signing_key().seed())),
-    };
-    let carried = checkpoint.as_ref().map(|(_, WorkerCheckpoint { standing, x, .. })| Carried {
-        run: standing.run,
-        position: Position {
-            round: standing.round,
-            incarnation: standing.incarnation,
-            chain: standing.chain,
-        },
-        x: x.clone(),
-    });
     let shard = flags.shard_listen.as_deref().map(|listen| {
         let door = Door {
             flag: "shard-listen",
@@ -67,12 +45,135 @@ pub(crate) fn run(flags: &WorkerFlags) -> Result<Exit, Failure> {
         shard::start(connect.clone(), door, &flags.identity, flags.run, name)
     });
     let shard = shard.transpose()?;
-    let waiting = |reason: &str| {
+    let exit = vote_all(&Shared { flags, connect, attack, data }, &voters)?;
+    if let Some(shard) = shard {
+        // The others may be behind, and what they lack comes from here.
+        shard.join()?;
+    }
+    Ok(exit)
+}
+
+fn vote_all(shared: &Shared<'_>, voters: &[Voter]) -> Result<Exit, Failure> {
+    if let [voter] = voters {
+        return vote(shared, voter);
+    }
+    // One that fails, because its gradients diverge, say, leaves the others their votes: the process fails when all have
+    // ended.
+    let mut outcomes = thread::scope(|scope| {
+        let threads = voters.iter().map(|voter| {
+            let cast = move || {
+                let outcome = vote(shared, voter);
+                if let Err(failure) = &outcome {
+                    tracing::warn!(voter = voter.number, reason = %failure, "a local worker has ended");
+                }
+                outcome
+            };
+            let builder = thread::Builder::new().name(format!("voter-{}", voter.number));
+            builder.spawn_scoped(scope, cast).map_err(|e| Failure::internal("cannot start a thread", &e))
+        });
+        let threads: Vec<_> = threads.collect();
+        let join = |thread: thread::ScopedJoinHandle<'_, _>| {
+            thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        };
+        threads.into_iter().map(|thread| thread.and_then(join)).collect::<Vec<_>>()
+    });
+    let failed = outcomes.iter().position(Result::is_err);
+    outcomes.swap_remove(failed.unwrap_or(0))
+}
+
+/// What all that vote in this process have in common.
+struct Shared<'a> {
+    flags: &'a WorkerFlags,
+    connect: Connect,
+    attack: Option<Attack>,
+    data: Dataset,
+}
+
+/// Who casts a ballot of its own.
+struct Voter {
+    /// From 1; 0 where it is the only one of its process.
+    number: u16,
+    name: String,
+    slot: Option<Slot>,
+    checkpoint: Option<PathBuf>,
+}
+
+impl Voter {
+    /// Everyone who votes in this process.
+    fn all(flags: &WorkerFlags) -> Result<Vec<Self>, Failure> {
+        let name = flags.name.clone().unwrap_or_else(default_name);
+        let (count, checkpoint) = (flags.local.voters(), &flags.checkpoint);
+        if count == 1 {
+            let slot = flags.slot.and_then(Slot::new);
+            return Ok(vec![Self { number: 0, name, slot, checkpoint: checkpoint.clone() }]);
+        }
+        if flags.identity.tls.is_some() {
+            let message = "--cast each gives every local worker a vote, and --identity is one name, which has one vote: \
+                           start a worker for each name, or --cast together";
+            return Err(Failure::usage(message));
+        }
+        if flags.slot.is_some_and(|slot| slot.checked_add(count - 1).is_none()) {
+            let message = format!("--local {count} takes places from --slot on: there are not so many");
+            return Err(Failure::usage(message));
+        }
+        let voter = |number: u16| Self {
+            number,
+            name: format!("{name}-{number}"),
+            slot: flags.slot.and_then(|slot| Slot::new(slot + number - 1)),
+            checkpoint: checkpoint.as_ref().map(|path| {
+                let mut path = path.clone().into_os_string();
+                path.push(format!(".{number}"));
+                path.into()
+            }),
+        };
+        Ok((1..=count).map(voter).collect())
+    }
+}
+
+/// What its lines for people begin with.
+impl std::fmt::Display for Voter {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.number {
+            0 => Ok(()),
+            number => write!(f, "local worker {number}: "),
+        }
+    }
+}
+
+/// One voter's part in a run.
+fn vote(shared: &Shared<'_>, voter: &Voter) -> Result<Exit, Failure> {
+    let Shared { flags, connect, attack, data } = shared;
+    let say = |text: &str| {
         if !flags.quiet {
-            progress::line(&format!("waiting: {reason}"));
+            progress::line(&format!("{voter}{text}"));
         }
     };
-    let client = Client::connect(&connect, greeting, carried, |terms| model.initial(terms.seed), waiting);
+    let model = flags.learn.model;
+    let layout = model.layout()?;
+
+    let checkpoint = match &voter.checkpoint {
+        Some(path) => load_checkpoint(path)?.map(|checkpoint| (path, checkpoint)),
+        None => None,
+    };
+    let greeting = Greeting {
+        layout: layout.clone(),
+        settings: settings(flags)?,
+        run: flags.run,
+        slot: voter.slot.or(checkpoint.as_ref().map(|(_, it)| it.standing.slot)),
+        name: voter.name.clone(),
+        key: connect.tls.as_ref().map(|tls| SecretKey::from_seed(tls.signing_key().seed())),
+    };
+    let carried = checkpoint.as_ref().map(|(_, WorkerCheckpoint { standing, x, .. })| Carried {
+        run: standing.run,
+        position: Position {
+            round: standing.round,
+            incarnation: standing.incarnation,
+            chain: standing.chain,
+        },
+        x: x.clone(),
+    });
+    let waiting = |reason: &str| say(&format!("waiting: {reason}"));
+    let client = Client::connect(connect, greeting, carried, |terms| model.initial(terms.seed), waiting);
     let mut client = client.map_err(|error| {
         let failure = Failure::from(error);
         match &checkpoint {
@@ -96,29 +197,25 @@ pub(crate) fn run(flags: &WorkerFlags) -> Result<Exit, Failure> {
     // Always on, so that each line of a worker's log says whose it is.
     let _whose = tracing::error_span!("worker", slot = slot.number()).entered();
     tracing::info!(run = %terms.run, workers = terms.workers, kernels = signvote_kernels::Isa::reason(), "joined the run");
-    let bar = bar(flags.quiet, terms.rounds);
-    if !flags.quiet {
-        progress::line(&format!("joined run {} as worker {slot} of {}", terms.run, terms.workers));
-        progress::line(&progress::kernels());
+    // There is one bar, which the first draws; all take the same rounds.
+    let draws = voter.number <= 1;
+    let bar = if draws { bar(flags.quiet, terms.rounds) } else { ProgressBar::hidden() };
+    say(&format!("joined run {} as worker {slot} of {}", terms.run, terms.workers));
+    if draws {
+        say(&progress::kernels());
     }
 
-    let engine: Box<dyn Engine> = Box::new(BurnEngine::new(model));
-    let mut trainer = Trainer::new(engine, &data, layout.clone(), partition, &client)?;
+    flags.local.check_data(terms.workers, terms.batch, flags.learn.data, data.len())?;
+    let mut trainer = Trainer::new(engine(flags)?, data, layout.clone(), partition, &client)?;
     if let Some(attack) = attack {
-        trainer = trainer.tampered(lie(attack, terms.seed, slot));
+        trainer = trainer.tampered(lie(*attack, terms.seed, slot));
     }
     if let Some((path, checkpoint)) = checkpoint {
         checkpoint.fits(path, terms.run, terms.seed, slot, &layout)?;
-        if !flags.quiet {
-            progress::line(&format!(
-                "goes on from {}, of round {}",
-                path.display(),
-                checkpoint.standing.round
-            ));
-        }
+        say(&format!("goes on from {}, of round {}", path.display(), checkpoint.standing.round));
         trainer.restore_momentum(checkpoint.momentum)?;
     }
-    if let Some(path) = &flags.checkpoint {
+    if let Some(path) = &voter.checkpoint {
         trainer = trainer.between_rounds(keep(path.clone(), flags.checkpoint_every, slot, layout.digest()));
     }
     let outcome = trainer.run(&mut client, &mut |round, loss| {
@@ -126,18 +223,25 @@ pub(crate) fn run(flags: &WorkerFlags) -> Result<Exit, Failure> {
         bar.set_message(format!("loss {:.3}", loss.mean_loss));
         tracing::debug!(round = round.0, loss = loss.mean_loss, accuracy = loss.accuracy(), "voted");
     });
-    progress::bar_is(None);
+    if draws {
+        progress::bar_is(None);
+    }
     bar.finish_and_clear();
     let summary = outcome?;
-    if let Some(shard) = shard {
-        // The others may be behind, and what they lack comes from here.
-        shard.join()?;
-    }
     tracing::info!(rounds = summary.rounds.0, reason = summary.reason, "the run is over");
-    if !flags.quiet {
-        progress::line(&format!("the run is over after {} rounds: {}", summary.rounds, summary.reason));
-    }
+    say(&format!("the run is over after {} rounds: {}", summary.rounds, summary.reason));
     Ok(Exit::Success)
+}
+
+/// What one ballot is computed with.
+fn engine(flags: &WorkerFlags) -> Result<Box<dyn Engine>, Failure> {
+    let (model, count) = (flags.learn.model, flags.local.averaged());
+    if count == 1 {
+        return Ok(Box::new(BurnEngine::new(model)));
+    }
+    let one = |_| -> Box<dyn Engine + Send> { Box::new(BurnEngine::new(model)) };
+    let engines = LocalEngines::new((0..count).map(one).collect(), usize::from(flags.learn.threads));
+    Ok(Box::new(engines.map_err(|error| Failure::usage(format!("--local {count}: {error}")))?))
 }
 
 /// Who this worker is, and whom it takes for the server.

@@ -1,30 +1,48 @@
 //! The engine on burn's flex backend: pure Rust, on the CPU. The only file that names burn.
 
+use std::ops::Range;
+
 use burn::tensor::activation::relu;
 use burn::tensor::module::{conv2d, max_pool2d};
 use burn::tensor::ops::{ConvOptions, MaxPoolOptions};
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{Device, Gradients, Tensor, TensorData};
 
-use super::{Batch, Engine, Loss, check, cross_entropy};
-use crate::model::{CLASSES, INPUTS};
+use super::{Batch, Engine, Loss, check, check_gradient, cross_entropy};
+use crate::model::INPUTS;
 use crate::{Error, ModelKind};
 
 /// An [`Engine`] that computes with burn on the CPU.
 ///
 /// The same bits come out whatever the number of threads (see [`set_threads`](crate::set_threads)).
+///
+/// Burn tells nobody of a gradient before its backward pass is over. Where that pays, the model is therefore cut, and each
+/// part has a backward pass of its own, the last one first: the `cnn` between convolutions and linear layers, because the
+/// latter have 96% of the coordinates and the former most of the work. The `mlp` is one part: its second layer, which
+/// is ready first, is 1% of it.
 #[derive(Debug)]
 pub struct BurnEngine {
     kind: ModelKind,
     dimension: usize,
     // Gradient of the loss with respect to the logits, kept for its allocation.
     logit_gradient: Vec<f32>,
+    // Between the two halves of a step.
+    recorded: Option<Recorded>,
+}
+
+/// A forward pass of which the backward pass is still to come.
+#[derive(Debug)]
+struct Recorded {
+    leaves: Vec<Tensor<1>>,
+    /// What the first part gives, as its result and as the input of the second part; `None` where the model is one part.
+    cut: Option<(Tensor<2>, Tensor<2>)>,
+    logits: Tensor<2>,
 }
 
 impl BurnEngine {
     /// An engine for `kind`.
     pub fn new(kind: ModelKind) -> Self {
         keep_freed_memory();
-        Self { kind, dimension: kind.dimension(), logit_gradient: Vec::new() }
+        Self { kind, dimension: kind.dimension(), logit_gradient: Vec::new(), recorded: None }
     }
 
     /// The parameters as one flat tensor each, in the order of the model's table.
@@ -48,41 +66,61 @@ impl Engine for BurnEngine {
     }
 
     fn gradient(&mut self, x: &[f32], batch: Batch<'_>, gradient: &mut [f32]) -> Result<Loss, Error> {
-        check(self.dimension, x, batch)?;
-        if gradient.len() != self.dimension {
-            return Err(Error::misuse("coordinates of the gradient", self.dimension, gradient.len()));
-        }
+        let loss = self.forward(x, batch, gradient)?;
+        self.backward(&mut [], &mut |coordinates, piece| gradient[coordinates].copy_from_slice(piece))?;
+        Ok(loss)
+    }
+
+    fn forward(&mut self, x: &[f32], batch: Batch<'_>, gradient: &mut [f32]) -> Result<Loss, Error> {
+        check_gradient(self.dimension, x, batch, gradient)?;
         let device = Device::flex().autodiff();
         let leaves: Vec<Tensor<1>> = self.leaves(x, &device).into_iter().map(Tensor::require_grad).collect();
-        let logits = forward(self.kind, &leaves, batch, &device);
+        let result = first_part(self.kind, &leaves, batch, &device);
+        let cut = result.map(|result| (result.clone(), result.detach().require_grad()));
+        let logits = last_part(self.kind, &leaves, cut.as_ref().map(|(_, input)| input), batch, &device);
 
         let values = data_of(logits.clone().inner())?;
         let loss = cross_entropy(slice(&values)?, batch.labels, Some(&mut self.logit_gradient));
-
-        // Σ logits·c for a constant c has c as its gradient with respect to the logits: so the backward pass
-        // starts from our own gradient of the loss.
-        let seed = flat(&self.logit_gradient, &device).reshape([batch.labels.len(), CLASSES]);
-        let mut gradients = (logits * seed).sum().backward();
-
-        let mut rest = gradient;
-        for (leaf, (name, _)) in leaves.iter().zip(self.kind.table()) {
-            let leaf_gradient = leaf
-                .grad_remove(&mut gradients)
-                .ok_or_else(|| Error::Engine { reason: format!("no gradient reached {name}") })?;
-            let values = data_of(leaf_gradient)?;
-            let values = slice(&values)?;
-            let (here, tail) = rest.split_at_mut(values.len());
-            here.copy_from_slice(values);
-            rest = tail;
-        }
+        self.recorded = Some(Recorded { leaves, cut, logits });
         Ok(loss)
+    }
+
+    fn backward(&mut self, _: &mut [f32], piece: &mut dyn FnMut(Range<usize>, &[f32])) -> Result<(), Error> {
+        let Some(Recorded { leaves, cut, logits }) = self.recorded.take() else {
+            return Err(engine_error("a backward pass without a forward pass"));
+        };
+        let mut hand_in = |layers: Range<usize>, gradients: &mut Gradients| -> Result<(), Error> {
+            let table = self.kind.table();
+            let size = |(_, shape): &(_, Vec<usize>)| shape.iter().product::<usize>();
+            let mut start = table[..2 * layers.start].iter().map(size).sum();
+            for parameter in 2 * layers.start..2 * layers.end {
+                let gradient = leaves[parameter].grad_remove(gradients);
+                let gradient = gradient.ok_or_else(|| no_gradient(&table[parameter].0))?;
+                let values = data_of(gradient)?;
+                let values = slice(&values)?;
+                piece(start..start + values.len(), values);
+                start += values.len();
+            }
+            Ok(())
+        };
+        let mut gradients = pull_back(logits, &self.logit_gradient);
+        match cut {
+            None => hand_in(0..leaves.len() / 2, &mut gradients),
+            Some((result, input)) => {
+                hand_in(CUT_CNN..leaves.len() / 2, &mut gradients)?;
+                let seed = input.grad_remove(&mut gradients).ok_or_else(|| no_gradient("the cut"))?;
+                let seed = data_of(seed)?;
+                hand_in(0..CUT_CNN, &mut pull_back(result, slice(&seed)?))
+            }
+        }
     }
 
     fn loss(&mut self, x: &[f32], batch: Batch<'_>) -> Result<Loss, Error> {
         check(self.dimension, x, batch)?;
         let device = Device::flex();
         let leaves = self.leaves(x, &device);
-        let logits = data_of(forward(self.kind, &leaves, batch, &device))?;
+        let cut = first_part(self.kind, &leaves, batch, &device);
+        let logits = data_of(last_part(self.kind, &leaves, cut.as_ref(), batch, &device))?;
         Ok(cross_entropy(slice(&logits)?, batch.labels, None))
     }
 }
@@ -99,34 +137,55 @@ fn keep_freed_memory() {
     drop(std::hint::black_box(block));
 }
 
-/// The logits [samples, classes] of `batch`, whose images are [samples, 1, 28, 28].
-fn forward(kind: ModelKind, leaves: &[Tensor<1>], batch: Batch<'_>, device: &Device) -> Tensor<2> {
-    let samples = batch.labels.len();
-    let images = flat(batch.images, device);
+/// Layers of the `cnn` before its cut.
+const CUT_CNN: usize = 2;
+
+/// What the layers before the cut make of `batch`, whose images are [samples, 1, 28, 28]; `None` where there is no cut.
+fn first_part(kind: ModelKind, leaves: &[Tensor<1>], batch: Batch<'_>, device: &Device) -> Option<Tensor<2>> {
+    if kind != ModelKind::Cnn {
+        return None;
+    }
+    let (samples, table) = (batch.labels.len(), kind.table());
+    let block = |layer: usize, input: Tensor<4>| {
+        let (_, shape) = &table[2 * layer];
+        let weight = leaves[2 * layer].clone().reshape([shape[0], shape[1], shape[2], shape[3]]);
+        let options = ConvOptions::new([1, 1], [1, 1], [1, 1], 1);
+        let output = conv2d(input, weight, Some(leaves[2 * layer + 1].clone()), options);
+        max_pool2d(relu(output), MaxPoolOptions::new([2, 2]))
+    };
+    let images = flat(batch.images, device).reshape([samples, 1, 28, 28]);
+    Some(block(1, block(0, images)).reshape([samples, 64 * 7 * 7]))
+}
+
+/// The logits [samples, classes] of what the first part gave, or of the images where there is none.
+fn last_part(
+    kind: ModelKind,
+    leaves: &[Tensor<1>],
+    cut: Option<&Tensor<2>>,
+    batch: Batch<'_>,
+    device: &Device,
+) -> Tensor<2> {
     let table = kind.table();
     let full = |layer: usize, input: Tensor<2>| {
         let (_, shape) = &table[2 * layer];
         let weight = leaves[2 * layer].clone().reshape([shape[0], shape[1]]);
         linear(input, weight, leaves[2 * layer + 1].clone())
     };
-    match kind {
-        ModelKind::Mlp | ModelKind::Deep(_) => {
-            let layers = table.len() / 2;
-            let input = full(0, images.reshape([samples, INPUTS]));
-            (1..layers).fold(input, |input, layer| full(layer, relu(input)))
-        }
-        ModelKind::Cnn => {
-            let block = |layer: usize, input: Tensor<4>| {
-                let (_, shape) = &table[2 * layer];
-                let weight = leaves[2 * layer].clone().reshape([shape[0], shape[1], shape[2], shape[3]]);
-                let options = ConvOptions::new([1, 1], [1, 1], [1, 1], 1);
-                let output = conv2d(input, weight, Some(leaves[2 * layer + 1].clone()), options);
-                max_pool2d(relu(output), MaxPoolOptions::new([2, 2]))
-            };
-            let features = block(1, block(0, images.reshape([samples, 1, 28, 28])));
-            full(3, relu(full(2, features.reshape([samples, 64 * 7 * 7]))))
-        }
-    }
+    let layers = table.len() / 2;
+    let (first, input) = match cut {
+        Some(features) => (CUT_CNN, features.clone()),
+        None => (0, flat(batch.images, device).reshape([batch.labels.len(), INPUTS])),
+    };
+    (first + 1..layers).fold(full(first, input), |input, layer| full(layer, relu(input)))
+}
+
+/// The gradients of all that `output` was made of, where that of the loss with respect to `output` is known.
+///
+/// Σ output·c for a constant c has c as its gradient with respect to `output`: so the backward pass starts from our own
+/// gradient, that of the loss or of the part that follows.
+fn pull_back(output: Tensor<2>, gradient: &[f32]) -> Gradients {
+    let seed = flat(gradient, &output.device()).reshape(output.dims());
+    (output * seed).sum().backward()
 }
 
 /// Output [samples, out] of a linear layer: input [samples, in] · weightᵀ + bias, weight [out, in].
@@ -147,6 +206,10 @@ fn data_of<const D: usize>(tensor: Tensor<D>) -> Result<TensorData, Error> {
 
 fn slice(data: &TensorData) -> Result<&[f32], Error> {
     data.as_slice().map_err(engine_error)
+}
+
+fn no_gradient(of: &str) -> Error {
+    Error::Engine { reason: format!("no gradient reached {of}") }
 }
 
 fn engine_error(error: impl std::fmt::Debug) -> Error {

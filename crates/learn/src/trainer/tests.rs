@@ -8,6 +8,8 @@ use signvote_kernels::AbstainOn;
 use super::*;
 use crate::Scaling;
 
+mod local;
+mod pieces;
 mod restored;
 
 const ROUNDS: u64 = 40;
@@ -68,6 +70,11 @@ fn layout() -> Layout {
 }
 
 fn solo(aggregate: AggregateKind, beta: f32, max_non_finite: u32) -> Solo {
+    solo_of(layout(), aggregate, beta, max_non_finite)
+}
+
+/// A run that starts at zero.
+fn solo_of(layout: Layout, aggregate: AggregateKind, beta: f32, max_non_finite: u32) -> Solo {
     let terms = Terms {
         run: RunId([1; 16]),
         workers: 1,
@@ -87,15 +94,16 @@ fn solo(aggregate: AggregateKind, beta: f32, max_non_finite: u32) -> Solo {
         optimizer: Optimizer::Sgd { momentum: 0.0 },
         ..Config::new(terms, Schedule::new(0.02, 0, ROUNDS, Shape::Constant).unwrap())
     };
+    let dimension = layout.dimension();
     let greeting = Greeting {
-        layout: layout(),
+        layout,
         settings: Settings::default(),
         run: None,
         slot: Slot::new(1),
         name: "only".into(),
         key: None,
     };
-    Solo::new(config, greeting, |_| vec![0.0; 4]).unwrap()
+    Solo::new(config, greeting, |_| vec![0.0; dimension]).unwrap()
 }
 
 fn train(mut solo: Solo, broken_from: u64) -> (Result<Summary, Error>, Vec<f32>, Vec<f32>) {
