@@ -74,6 +74,15 @@ pub trait Exchange {
     /// # Errors
     /// As [`submit_signs`](Self::submit_signs).
     fn submit_gradient(&mut self, first: usize, gradient: &[f32]) -> Result<(), ExchangeError>;
+
+    /// The next range may be long in coming: what has been handed in goes out now. Ranges that follow each other closely may
+    /// otherwise wait for a few more of them; the last one, and everything that waits for the server, sends all.
+    ///
+    /// # Errors
+    /// If the server is lost.
+    fn flush(&mut self) -> Result<(), ExchangeError> {
+        Ok(())
+    }
 }
 
 /// A server and its only worker in one process: the smallest exchange, in which one voter decides alone.

@@ -293,6 +293,11 @@ impl Voter {
         self.live
     }
 
+    /// Whether every chunk of the open round's ballot has been cast.
+    pub fn has_cast(&self) -> bool {
+        self.ballot.is_whole()
+    }
+
     /// What the server has this worker wait for, if it has said so since this was last asked: other workers, say.
     pub fn take_waiting(&mut self) -> Option<String> {
         self.waiting.take()

@@ -186,6 +186,8 @@ impl<'a> Casting<'a> {
                 self.caster.spare.push(gradient);
             }
         }
+        // The next piece may be long in coming.
+        self.exchange.flush()?;
         Ok(())
     }
 

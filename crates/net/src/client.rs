@@ -27,8 +27,8 @@ use crate::frames::{FrameReader, FrameWriter, ReadError};
 use crate::socket::prepare;
 use crate::tls::{self, Connector};
 
-/// Frames received but not yet looked at: past that, reading waits until the worker has computed.
-const INBOUND_FRAMES: usize = 1024;
+/// Reads that have not yet been looked at: past that, reading waits until the worker has computed.
+const INBOUND_READS: usize = 256;
 /// Pauses between two attempts to connect: doubled each time, and spread by half either way, so that the workers of a
 /// server that was away do not all come at once.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
@@ -42,6 +42,11 @@ const ANSWER: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(30)];
 const MOST_TICKS: u32 = 5;
 /// How long the last frames may take to go out when a client is dropped.
 const DRAIN: Duration = Duration::from_secs(5);
+
+/// What is handed in sooner than this behind the last is a part of a stream.
+const CLOSELY: Duration = Duration::from_micros(300);
+/// Pieces of a stream that wait for each other.
+const MOST_WAITING: u32 = 8;
 
 const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
 
@@ -68,6 +73,9 @@ pub struct Client {
     link: Link,
     terms: Terms,
     slot: Slot,
+    /// When something was last handed in, and how often since the last was sent.
+    handed_in: Instant,
+    waiting: u32,
 }
 
 impl Client {
@@ -103,7 +111,7 @@ impl Client {
             let placed = link.voter.is_live() || link.voter.is_finished();
             if let (true, Some(terms), Some(slot)) = (placed, link.voter.terms(), link.voter.place()) {
                 let terms = terms.clone();
-                return Ok(Self { link, terms, slot });
+                return Ok(Self { link, terms, slot, handed_in: Instant::now(), waiting: 0 });
             }
             link.wait()?;
         }
@@ -139,10 +147,10 @@ impl Loss {
 /// What the network thread has for the worker.
 #[derive(Debug)]
 enum Inbound {
-    /// From the server; or it is lost.
-    Server(Result<Bytes, Loss>),
-    /// From a shard.
-    Shard(ShardId, Bytes),
+    /// From the server: all that was there. Or it is lost.
+    Server(Result<Vec<Bytes>, Loss>),
+    /// From a shard: all that was there.
+    Shard(ShardId, Vec<Bytes>),
     /// There is a connection to a shard: frames for it go here.
     ShardConnected(ShardId, mpsc::UnboundedSender<Bytes>),
     ShardLost(ShardId, String),
@@ -169,7 +177,7 @@ impl Wire {
     /// A name that does not resolve is wrong at `first`; later the way to those who know names is cut off as well.
     fn dial(connect: &Connect, patience: Duration, first: bool) -> Result<Self, Loss> {
         let (outbound, frames) = mpsc::unbounded_channel();
-        let (to_caller, inbound) = mpsc::channel(INBOUND_FRAMES);
+        let (to_caller, inbound) = mpsc::channel(INBOUND_READS);
         let (connected, outcome) = std_mpsc::channel();
         let cannot = |error| Loss::for_good(Error::Runtime(error).to_string());
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(cannot)?;
@@ -262,12 +270,12 @@ impl Link {
 
     fn receive(&mut self, inbound: Inbound) -> Result<(), ExchangeError> {
         match inbound {
-            Inbound::Server(frame) => self.receive_from_server(frame)?,
-            Inbound::Shard(shard, frame) => {
-                // What came before it was hung up on.
-                if self.shards.contains_key(&shard)
-                    && let Err(error) = self.voter.handle_shard(shard, &frame)
-                {
+            Inbound::Server(frames) => self.receive_from_server(frames)?,
+            Inbound::Shard(shard, frames) => {
+                // What came before it was hung up on does not count.
+                let frames = frames.iter().filter(|_| self.shards.contains_key(&shard));
+                let mut handled = frames.map(|frame| self.voter.handle_shard(shard, frame));
+                if let Some(error) = handled.find_map(Result::err) {
                     tracing::debug!(%shard, %error, "hangs up on a shard");
                     // Its connection ends with its queue, and is made again.
                     self.shards.remove(&shard);
@@ -303,18 +311,20 @@ impl Link {
         Ok(())
     }
 
-    fn receive_from_server(&mut self, frame: Result<Bytes, Loss>) -> Result<(), ExchangeError> {
-        let frame = match frame {
-            Ok(frame) => frame,
+    fn receive_from_server(&mut self, frames: Result<Vec<Bytes>, Loss>) -> Result<(), ExchangeError> {
+        let frames = match frames {
+            Ok(frames) => frames,
             Err(Loss { error, for_good: false }) => return self.come_back(error),
             Err(Loss { error, .. }) => return Err(self.lost(error)),
         };
-        match self.voter.handle(&frame) {
-            Ok(()) => {}
-            Err(error @ ElectionError::Refused { later: Later::Again, .. }) => {
-                return self.come_back(error.into());
+        for frame in frames {
+            match self.voter.handle(&frame) {
+                Ok(()) => {}
+                Err(error @ ElectionError::Refused { later: Later::Again, .. }) => {
+                    return self.come_back(error.into());
+                }
+                Err(error) => return Err(error.into()),
             }
-            Err(error) => return Err(error.into()),
         }
         // Whoever is told something is not away, though it may have to wait long for its round.
         self.away_since = None;
@@ -376,6 +386,23 @@ pub(crate) fn spread(pause: Duration) -> Duration {
 }
 
 impl Client {
+    /// Sends what has been handed in, unless more of it is likely to follow at once: every time that the network thread is woken
+    /// costs both threads more than packing a chunk.
+    fn send_soon(&mut self) {
+        let now = Instant::now();
+        let closely = now.duration_since(self.handed_in) < CLOSELY;
+        self.handed_in = now;
+        self.waiting += 1;
+        if !closely || self.waiting >= MOST_WAITING || self.link.voter.has_cast() {
+            self.send_now();
+        }
+    }
+
+    fn send_now(&mut self) {
+        self.waiting = 0;
+        self.link.transmit();
+    }
+
     /// Bytes that have been sent to the server and received from it on the present connection, all of them: handshakes and
     /// parameters too.
     pub fn bytes(&self) -> (u64, u64) {
@@ -403,6 +430,7 @@ impl Exchange for Client {
     }
 
     fn next(&mut self) -> Result<Step, ExchangeError> {
+        self.send_now();
         loop {
             if let Some(step) = self.link.voter.poll_step() {
                 return Ok(step);
@@ -412,6 +440,7 @@ impl Exchange for Client {
     }
 
     fn try_next(&mut self) -> Result<Option<Step>, ExchangeError> {
+        self.send_now();
         // The server hangs up on who has said goodbye: after the end of the run that is no loss.
         while !self.link.voter.is_finished()
             && let Some(wire) = &mut self.link.wire
@@ -430,7 +459,7 @@ impl Exchange for Client {
         non_finite: u64,
     ) -> Result<(), ExchangeError> {
         self.link.voter.report(loss, correct, samples, non_finite)?;
-        self.link.transmit();
+        self.send_soon();
         Ok(())
     }
 
@@ -441,13 +470,18 @@ impl Exchange for Client {
         abstain: &[u64],
     ) -> Result<(), ExchangeError> {
         self.link.voter.submit_signs(first_word, signs, abstain)?;
-        self.link.transmit();
+        self.send_soon();
         Ok(())
     }
 
     fn submit_gradient(&mut self, first: usize, gradient: &[f32]) -> Result<(), ExchangeError> {
         self.link.voter.submit_gradient(first, gradient)?;
-        self.link.transmit();
+        self.send_soon();
+        Ok(())
+    }
+
+    fn flush(&mut self) -> Result<(), ExchangeError> {
+        self.send_now();
         Ok(())
     }
 }
@@ -469,7 +503,7 @@ pub fn ask_status(connect: &Connect) -> Result<String, ExchangeError> {
         error => error,
     };
     let frame = match wire.inbound.blocking_recv() {
-        Some(Inbound::Server(frame)) => frame,
+        Some(Inbound::Server(frames)) => frames.map(|mut frames| frames.swap_remove(0)),
         _ => Err(Loss::ended()),
     };
     let frame = frame.map_err(silent)?;
@@ -550,7 +584,7 @@ async fn exchange(
     let caller_gone = inbound.clone();
     let reader = async move {
         let mut stream = FrameReader::new(read);
-        let first = tokio::time::timeout(answer, stream.next(|| MAX_FRAME_BYTES)).await;
+        let first = tokio::time::timeout(answer, stream.batch(|| MAX_FRAME_BYTES)).await;
         let mut first = Some(match first {
             Ok(Err(ReadError::TooLong { .. })) => {
                 Err(Loss::for_good("what answers there speaks another protocol"))
@@ -558,16 +592,16 @@ async fn exchange(
             Ok(Err(ReadError::Io(error))) if error.kind() == ErrorKind::UnexpectedEof && !secure => Err(
                 Loss::passing("the server hung up in its first words: if it wants certificates, pass --tls"),
             ),
-            Ok(frame) => frame.map_err(|error| loss_of(&address, error)),
+            Ok(frames) => frames.map_err(|error| loss_of(&address, error)),
             Err(_) => Err(Loss::passing(format!("what listens there has said nothing for {answer:?}"))),
         });
         loop {
-            let frame = match first.take() {
-                Some(frame) => frame,
-                None => stream.next(|| MAX_FRAME_BYTES).await.map_err(|error| loss_of(&address, error)),
+            let frames = match first.take() {
+                Some(frames) => frames,
+                None => stream.batch(|| MAX_FRAME_BYTES).await.map_err(|error| loss_of(&address, error)),
             };
-            let ended = frame.is_err();
-            if inbound.send(Inbound::Server(frame)).await.is_err() || ended {
+            let ended = frames.is_err();
+            if inbound.send(Inbound::Server(frames)).await.is_err() || ended {
                 return;
             }
         }

@@ -95,6 +95,17 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
         }
     }
 
+    /// Reads a frame, and all that are there behind it: to wake another thread for each costs more than most of them.
+    ///
+    /// A fault behind whole frames is found with the next call.
+    pub(crate) async fn batch(&mut self, allowed: impl Fn() -> usize) -> Result<Vec<Bytes>, ReadError> {
+        let mut frames = vec![self.next(&allowed).await?];
+        while let Ok(Some(frame)) = self.split(&allowed) {
+            frames.push(frame);
+        }
+        Ok(frames)
+    }
+
     async fn rest(&mut self, allowed: &impl Fn() -> usize) -> Result<Bytes, ReadError> {
         loop {
             if let Some(frame) = self.split(allowed)? {

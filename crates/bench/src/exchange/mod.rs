@@ -250,6 +250,7 @@ fn vote(connect: &Connect, slot: Option<u16>, dim: usize) -> Result<Times, Error
         (client.terms().workers, protection(connect.tls.is_some(), client.terms().signed));
     let mut voter = Voter::new(dim, client.slot().number());
     let (mut opened, mut rounds) = (Instant::now(), Vec::new());
+    let mut marks = [0.0; 3];
     loop {
         match client.next()? {
             Step::Open { round } => {
@@ -258,6 +259,17 @@ fn vote(connect: &Connect, slot: Option<u16>, dim: usize) -> Result<Times, Error
                 }
                 opened = Instant::now();
                 voter.vote(&mut client)?;
+                marks = [opened.elapsed().as_secs_f64() * 1e3, 0.0, 0.0];
+            }
+            Step::Decided { .. } => {
+                let at = opened.elapsed().as_secs_f64() * 1e3;
+                if marks[1] == 0.0 { marks[1] = at; }
+                marks[2] = at;
+            }
+            Step::Committed { .. } => {
+                if std::env::var("TRACE").is_ok() {
+                    eprintln!("{} cast {:.1} first {:.1} last {:.1} commit {:.1}", client.slot(), marks[0], marks[1], marks[2], opened.elapsed().as_secs_f64() * 1e3);
+                }
             }
             Step::Finished { round, .. } => {
                 rounds.push(opened.elapsed());

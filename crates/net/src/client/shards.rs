@@ -145,9 +145,9 @@ async fn carry(
     let reader = async {
         let mut stream = FrameReader::new(read);
         loop {
-            match stream.next(|| MAX_FRAME_BYTES).await {
-                Ok(frame) => {
-                    if inbound.send(Inbound::Shard(id, frame)).await.is_err() {
+            match stream.batch(|| MAX_FRAME_BYTES).await {
+                Ok(frames) => {
+                    if inbound.send(Inbound::Shard(id, frames)).await.is_err() {
                         return "the worker has ended".to_owned();
                     }
                 }
