@@ -17,7 +17,7 @@ use crate::{AggregateKind, Chunking, DigestTree, Error, Position, Round, SlotSet
 pub struct Replica {
     aggregate: AggregateKind,
     chunking: Chunking,
-    x: Vec<f32>,
+    x: Parameters,
     position: Position,
     signs: Vec<u64>,
     hold: Vec<u64>,
@@ -27,6 +27,67 @@ pub struct Replica {
     update: Vec<f32>,
     /// A hash for each decided chunk.
     hashes: Vec<Option<[u8; 32]>>,
+    /// The step that is being prepared.
+    ahead: Ahead,
+}
+
+/// x as it will be after the open round, made chunk by chunk as verdicts come, while the link is what is waited for. A commit with
+/// the rates that were expected then only has to change the two over; with others, or where a verdict was replaced, nothing is
+/// lost but the work. It takes 4 bytes a coordinate, and is begun where somebody says what to expect.
+#[derive(Debug, Default)]
+struct Ahead {
+    rates: Option<(f32, f32)>,
+    x: Parameters,
+    done: Vec<bool>,
+}
+
+/// Parameters that begin at a boundary of 64 bytes if they have been made so: a kernel can write them past the cache then.
+#[derive(Debug, Default)]
+struct Parameters {
+    memory: Vec<f32>,
+    start: usize,
+    length: usize,
+}
+
+impl Parameters {
+    const ALIGNMENT_BYTES: usize = 64;
+
+    fn aligned(values: &[f32]) -> Self {
+        let mut memory = vec![0.0; values.len() + Self::ALIGNMENT_BYTES / 4];
+        // Memory that is not moved again. Where the offset cannot be known, any will do.
+        let start = memory.as_ptr().align_offset(Self::ALIGNMENT_BYTES).min(Self::ALIGNMENT_BYTES / 4);
+        memory[start..start + values.len()].copy_from_slice(values);
+        Self { memory, start, length: values.len() }
+    }
+}
+
+impl From<Vec<f32>> for Parameters {
+    fn from(memory: Vec<f32>) -> Self {
+        Self { length: memory.len(), start: 0, memory }
+    }
+}
+
+impl From<Parameters> for Vec<f32> {
+    fn from(parameters: Parameters) -> Self {
+        match parameters.length == parameters.memory.len() {
+            true => parameters.memory,
+            false => parameters.to_vec(),
+        }
+    }
+}
+
+impl std::ops::Deref for Parameters {
+    type Target = [f32];
+
+    fn deref(&self) -> &[f32] {
+        &self.memory[self.start..self.start + self.length]
+    }
+}
+
+impl std::ops::DerefMut for Parameters {
+    fn deref_mut(&mut self) -> &mut [f32] {
+        &mut self.memory[self.start..self.start + self.length]
+    }
 }
 
 impl Replica {
@@ -36,14 +97,15 @@ impl Replica {
     /// If `x` is not as long as `chunking` says.
     pub fn new(aggregate: AggregateKind, chunking: Chunking, x: Vec<f32>, position: Position) -> Self {
         assert_eq!(x.len(), chunking.dimension(), "parameters of a replica");
+        let dimension = x.len();
         let (words, floats) = match aggregate {
-            AggregateKind::Vote => (kernels::words(x.len()), 0),
-            AggregateKind::Mean => (0, x.len()),
+            AggregateKind::Vote => (kernels::words(dimension), 0),
+            AggregateKind::Mean => (0, dimension),
         };
         Self {
             aggregate,
             chunking,
-            x,
+            x: Parameters::from(x),
             position,
             signs: vec![0; words],
             hold: vec![0; words],
@@ -51,6 +113,20 @@ impl Replica {
             dirty_holds: vec![false; chunking.count()],
             update: vec![0.0; floats],
             hashes: vec![None; chunking.count()],
+            ahead: Ahead::default(),
+        }
+    }
+
+    /// Says which η and λ the open round will probably have, so that its step can be prepared.
+    pub(crate) fn expect_rates(&mut self, eta: f32, lambda: f32) {
+        if self.aggregate == AggregateKind::Vote {
+            self.ahead.rates = Some((eta, lambda));
+            if self.ahead.x.len() != self.x.len() {
+                // Each becomes the other: both are to be aligned.
+                self.x = Parameters::aligned(&self.x);
+                self.ahead.x = Parameters::aligned(&self.x);
+            }
+            self.ahead.done.resize(self.chunking.count(), false);
         }
     }
 
@@ -61,7 +137,7 @@ impl Replica {
 
     /// x, for who has no more use for the replica.
     pub fn into_parameters(self) -> Vec<f32> {
-        self.x
+        self.x.into()
     }
 
     /// What has been committed.
@@ -86,7 +162,7 @@ impl Replica {
             ToWorker::Update { round, chunk, values } => {
                 self.stage_update(round, chunk as usize, values).map(|_| ())
             }
-            ToWorker::Commit { round, incarnation, eta, lambda, voters, chain } => {
+            ToWorker::Commit { round, incarnation, eta, lambda, next_eta: _, voters, chain } => {
                 self.commit(&Link { round, incarnation, eta, lambda, voters: &voters }, chain)
             }
             _ => Err(Error::malformed("log of verdicts", "verdicts and commits", "another frame")),
@@ -113,6 +189,9 @@ impl Replica {
     /// Forgets the verdict that is staged for a chunk: another one comes.
     pub(crate) fn forget_verdict(&mut self, chunk: usize) {
         self.hashes[chunk] = None;
+        if let Some(done) = self.ahead.done.get_mut(chunk) {
+            *done = false;
+        }
     }
 
     pub(crate) fn stage_verdict(
@@ -131,6 +210,11 @@ impl Replica {
         }
         self.dirty_holds[chunk] = any;
         self.any_hold |= any;
+        if let Some((eta, lambda)) = self.ahead.rates {
+            let (x, next) = (&self.x[coordinates.clone()], &mut self.ahead.x[coordinates.clone()]);
+            kernels::apply_into(x, signs, any.then_some(&*hold), eta, lambda, next);
+            self.ahead.done[chunk] = true;
+        }
         Ok(coordinates)
     }
 
@@ -179,6 +263,7 @@ impl Replica {
             return Err(Error::incompatible("history of verdicts", expected, chain));
         }
         match self.aggregate {
+            AggregateKind::Vote if self.is_prepared(link) => std::mem::swap(&mut self.x, &mut self.ahead.x),
             AggregateKind::Vote => {
                 let hold = self.any_hold.then_some(&self.hold[..]);
                 kernels::apply(&mut self.x, &self.signs, hold, link.eta, link.lambda);
@@ -190,8 +275,17 @@ impl Replica {
         Ok(())
     }
 
+    /// Whether the step of this round is ready.
+    fn is_prepared(&self, link: &Link<'_>) -> bool {
+        let bits = |(eta, lambda): (f32, f32)| (eta.to_bits(), lambda.to_bits());
+        self.ahead.rates.map(bits) == Some(bits((link.eta, link.lambda)))
+            && self.ahead.done.iter().all(|&done| done)
+    }
+
     /// Forgets what is staged: the verdicts of the open round come again.
     pub(crate) fn forget_verdicts(&mut self) {
+        self.ahead.rates = None;
+        self.ahead.done.fill(false);
         self.any_hold = false;
         self.hashes.fill(None);
     }
@@ -204,7 +298,8 @@ impl Replica {
     /// Another x, at another position.
     pub(crate) fn replace(&mut self, x: Vec<f32>, position: Position) {
         self.forget_verdicts();
-        self.x = x;
+        self.ahead = Ahead::default();
+        self.x = Parameters::from(x);
         self.position = position;
     }
 }

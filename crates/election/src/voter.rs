@@ -345,9 +345,9 @@ impl Voter {
                 self.steps.push_back(Step::Decided { round, coordinates });
                 Ok(())
             }
-            ToWorker::Commit { round, incarnation, eta, lambda, voters, chain } => {
+            ToWorker::Commit { round, incarnation, eta, lambda, next_eta, voters, chain } => {
                 let link = Link { round, incarnation, eta, lambda, voters: &voters };
-                self.commit(&link, &voters, chain)
+                self.commit(&link, &voters, next_eta, chain)
             }
             ToWorker::Finish { reason } => self.finish(reason),
             ToWorker::Pause { reason } => {
@@ -663,7 +663,13 @@ impl Voter {
         self.steps.push_back(Step::Open { round: self.round() });
     }
 
-    fn commit(&mut self, link: &Link<'_>, voters: &SlotSet, chain: crate::ChainHash) -> Result<(), Error> {
+    fn commit(
+        &mut self,
+        link: &Link<'_>,
+        voters: &SlotSet,
+        next_eta: f32,
+        chain: crate::ChainHash,
+    ) -> Result<(), Error> {
         let Membership { slot, ref terms, .. } = *self.member()?;
         let (rounds, digest_every) = (terms.rounds, terms.digest_every);
         let committed = self.replica_mut()?.commit(link, chain);
@@ -679,6 +685,9 @@ impl Voter {
                     sharded.next_round();
                 }
             }
+        }
+        if self.live {
+            self.replica_mut()?.expect_rates(next_eta, link.lambda);
         }
         let counted = voters.contains(slot);
         self.steps.push_back(Step::Committed {

@@ -265,8 +265,15 @@ fn assembled() -> Vec<(&'static str, Vec<u8>)> {
     // One voter decides alone: the verdict is its ballot.
     let verdict = [(64, 0), (64, 1), (2, 2)].map(|(length, word)| dense(length, signs[word], abstain[word]));
     let hashes: Vec<_> = verdict.iter().map(|verdict| by_hand::verdict_hash(verdict)).collect();
-    let mut commit =
-        Commit { round: 0, incarnation: 0, eta: 0.125, lambda: 0.0625, voters: vec![1], chain: [0; 32] };
+    let mut commit = Commit {
+        round: 0,
+        incarnation: 0,
+        eta: 0.125,
+        lambda: 0.0625,
+        next_eta: 0.125,
+        voters: vec![1],
+        chain: [0; 32],
+    };
     commit.chain = commit.chain_after(h0, &hashes);
     let x1: Vec<f32> = x
         .iter()

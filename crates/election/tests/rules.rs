@@ -251,7 +251,8 @@ fn a_worker_does_not_follow_a_server_that_breaks_the_rules() {
     let verdict = |round, chunk| by_hand::planes(kind::VERDICT, round, chunk, &[0], &[0]);
     let commit = |round: u64, incarnation: u32, chain: [u8; 32]| {
         let lambda = 0.0;
-        by_hand::Commit { round, incarnation, eta: 0.1, lambda, voters: vec![1], chain }.frame()
+        by_hand::Commit { round, incarnation, eta: 0.1, lambda, next_eta: 0.1, voters: vec![1], chain }
+            .frame()
     };
     // A worker of a model of 100 coordinates, two chunks, that was told all this before the last frame.
     let told = |frames: &[Vec<u8>]| -> Result<Voter, Error> {
@@ -303,8 +304,15 @@ fn a_worker_does_not_follow_a_server_that_breaks_the_rules() {
     let commit_last = {
         let sign = by_hand::verdict_hash(&[1; 64]);
         let tail = by_hand::verdict_hash(&[1; 36]);
-        let mut commit =
-            by_hand::Commit { round: last, incarnation: 0, eta: 0.1, lambda: 0.0, voters: vec![1], chain };
+        let mut commit = by_hand::Commit {
+            round: last,
+            incarnation: 0,
+            eta: 0.1,
+            lambda: 0.0,
+            next_eta: 0.1,
+            voters: vec![1],
+            chain,
+        };
         commit.chain = commit.chain_after(chain, &[sign, tail]);
         commit.frame()
     };

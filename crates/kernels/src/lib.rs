@@ -65,7 +65,7 @@ mod tests;
 mod vector;
 mod weighted;
 
-pub use apply::{apply, unpack};
+pub use apply::{apply, apply_into, unpack};
 pub use ballot::{Agreement, Ballot, agreement, canonicalise, hamming, is_canonical};
 pub use decide::{Coin, Decided, Tie, coin_word, decide};
 pub use isa::{Isa, UnknownIsa};

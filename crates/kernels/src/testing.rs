@@ -54,6 +54,18 @@ pub fn unpack_with(isa: Isa, signs: &[u64], abstain: Option<&[u64]>, out: &mut [
     crate::apply::unpack_on(isa, signs, abstain, out);
 }
 
+/// [`crate::apply_into()`] on that instruction set.
+pub fn apply_into_with(
+    isa: Isa,
+    x: &[f32],
+    signs: &[u64],
+    hold: Option<&[u64]>,
+    (eta, lambda): (f32, f32),
+    out: &mut [f32],
+) {
+    crate::apply::apply_into_on(isa, x, signs, hold, eta, lambda, out);
+}
+
 /// [`crate::apply()`] on that instruction set.
 pub fn apply_with(isa: Isa, x: &mut [f32], signs: &[u64], hold: Option<&[u64]>, eta: f32, lambda: f32) {
     crate::apply::apply_on(isa, x, signs, hold, eta, lambda);

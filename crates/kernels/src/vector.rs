@@ -72,6 +72,14 @@ pub(crate) trait Signed: Copy {
 /// As for [`Signed`].
 pub(crate) trait Floats: Signed<Value = f32> {
     unsafe fn store(self, to: *mut f32);
+    /// Stores past the cache, where there is a way: for memory that is not read again soon, whose old contents need not be fetched
+    /// then. `to` is aligned to 64 bytes, and [`Floats::fence`] follows the last one.
+    unsafe fn stream(self, to: *mut f32) {
+        // SAFETY: the caller keeps to more than is asked for here.
+        unsafe { self.store(to) }
+    }
+    /// What was streamed is in memory before anything that comes later.
+    unsafe fn fence() {}
     unsafe fn splat(value: f32) -> Self;
     unsafe fn add(self, other: Self) -> Self;
     unsafe fn sub(self, other: Self) -> Self;

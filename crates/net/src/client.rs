@@ -24,6 +24,7 @@ use tokio::sync::mpsc;
 use crate::Error;
 use crate::counted::{Counted, Counters};
 use crate::frames::{FrameReader, FrameWriter, ReadError};
+use crate::shard::LocalShard;
 use crate::socket::prepare;
 use crate::tls::{self, Connector};
 
@@ -46,7 +47,7 @@ const DRAIN: Duration = Duration::from_secs(5);
 /// What is handed in sooner than this behind the last is a part of a stream.
 const CLOSELY: Duration = Duration::from_micros(300);
 /// Pieces of a stream that wait for each other.
-const MOST_WAITING: u32 = 8;
+const MOST_WAITING: u32 = 16;
 
 const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
 
@@ -90,13 +91,28 @@ impl Client {
         greeting: Greeting,
         carried: Option<Carried>,
         initial: impl Fn(&Terms) -> Vec<f32>,
+        waiting: impl FnMut(&str),
+    ) -> Result<Self, ExchangeError> {
+        Self::connect_beside(None, connect, greeting, carried, initial, waiting)
+    }
+
+    /// The same for a worker that has a shard in its own process.
+    ///
+    /// # Errors
+    /// As [`connect`](Self::connect).
+    pub fn connect_beside(
+        local: Option<LocalShard>,
+        connect: &Connect,
+        greeting: Greeting,
+        carried: Option<Carried>,
+        initial: impl Fn(&Terms) -> Vec<f32>,
         mut waiting: impl FnMut(&str),
     ) -> Result<Self, ExchangeError> {
         let voter = match carried {
             Some(carried) => Voter::returning(greeting, carried)?,
             None => Voter::new(greeting),
         };
-        let mut link = Link::dial(connect, voter)?;
+        let mut link = Link::dial(connect, local, voter)?;
         link.transmit();
         loop {
             if let (Some(terms), true) = (link.voter.terms(), link.voter.wants_parameters()) {
@@ -175,7 +191,12 @@ impl Wire {
     /// Connects, for as long as `patience` lasts.
     ///
     /// A name that does not resolve is wrong at `first`; later the way to those who know names is cut off as well.
-    fn dial(connect: &Connect, patience: Duration, first: bool) -> Result<Self, Loss> {
+    fn dial(
+        connect: &Connect,
+        local: Option<LocalShard>,
+        patience: Duration,
+        first: bool,
+    ) -> Result<Self, Loss> {
         let (outbound, frames) = mpsc::unbounded_channel();
         let (to_caller, inbound) = mpsc::channel(INBOUND_READS);
         let (connected, outcome) = std_mpsc::channel();
@@ -184,7 +205,7 @@ impl Wire {
         let (to, counters) = (connect.clone(), Arc::new(Counters::default()));
         let counts = Arc::clone(&counters);
         let (addresses, told) = mpsc::unbounded_channel();
-        let links = shards::keep(told, to_caller.clone(), connect.tls.clone(), Arc::clone(&counters));
+        let links = shards::keep(told, to_caller.clone(), connect.tls.clone(), local, Arc::clone(&counters));
         let thread = std::thread::Builder::new()
             .name("signvote-client".into())
             .spawn(move || {
@@ -219,6 +240,8 @@ impl Drop for Wire {
 struct Link {
     voter: Voter,
     connect: Connect,
+    /// The shard in the same process.
+    local: Option<LocalShard>,
     /// `None` only while there is no connection to be had.
     wire: Option<Wire>,
     /// Since when this worker has not heard from the server, and how often it has tried to get in again.
@@ -233,12 +256,13 @@ struct Link {
 }
 
 impl Link {
-    fn dial(connect: &Connect, voter: Voter) -> Result<Self, ExchangeError> {
-        let wire = Wire::dial(connect, connect.patience, true).map_err(|loss| loss.error)?;
+    fn dial(connect: &Connect, local: Option<LocalShard>, voter: Voter) -> Result<Self, ExchangeError> {
+        let wire = Wire::dial(connect, local.clone(), connect.patience, true).map_err(|loss| loss.error)?;
         let away_since = Some(Instant::now());
         Ok(Self {
             voter,
             connect: connect.clone(),
+            local,
             wire: Some(wire),
             away_since,
             attempts: 0,
@@ -356,7 +380,8 @@ impl Link {
         self.ticks = 0;
         std::thread::sleep(spread(pause(self.attempts)).min(left));
         self.attempts = self.attempts.saturating_add(1);
-        self.wire = Some(Wire::dial(&self.connect, left, false).map_err(|loss| self.lost(loss.error))?);
+        let wire = Wire::dial(&self.connect, self.local.clone(), left, false);
+        self.wire = Some(wire.map_err(|loss| self.lost(loss.error))?);
         self.voter.reconnect();
         self.transmit();
         Ok(())
@@ -492,7 +517,7 @@ impl Exchange for Client {
 /// If nobody answers, or what answers is no server of this kind.
 pub fn ask_status(connect: &Connect) -> Result<String, ExchangeError> {
     use signvote_election::wire::{ToWorker, ask};
-    let mut wire = Wire::dial(connect, connect.patience, true).map_err(|loss| loss.error)?;
+    let mut wire = Wire::dial(connect, None, connect.patience, true).map_err(|loss| loss.error)?;
     if let Some(outbound) = &wire.outbound {
         let _ = outbound.send(ask());
     }

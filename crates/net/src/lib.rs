@@ -24,4 +24,4 @@ pub use client::{Client, Connect, ask_status};
 pub use error::{Error, Fault};
 pub use identity::{Name, Peer, SERVER, SigningKey, verify_signature};
 pub use server::{Observer, Serve, Stop, listen, serve};
-pub use shard::{ServeShard, ShardThread, serve_shard};
+pub use shard::{LocalShard, ServeShard, ShardThread, serve_shard};

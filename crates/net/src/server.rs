@@ -132,6 +132,11 @@ pub async fn serve(
             Some(stop) = stops.recv() => shell.stop(stop),
         }
         shell.drain();
+        if shell.election.is_step_due() {
+            // The tasks that write run before this one does again: the workers need not wait for this server's own copy of x.
+            tokio::task::yield_now().await;
+            shell.carry_out_rest();
+        }
     }
     shell.farewell().await;
     shell.election
@@ -354,26 +359,44 @@ impl<'a> Shell<'a> {
         }
     }
 
+    /// Does everything that need not wait for x.
     fn carry_out(&mut self) {
-        while let Some(output) = self.election.poll() {
-            match output {
-                Output::Send { peer, frame } => self.send(peer, frame),
-                Output::Close { peer } => self.close(peer),
-                Output::Event(event) => self.observe(&event),
-                Output::Record(record) => {
-                    if let ControlFlow::Break(reason) = self.observer.record(&record, &self.election) {
-                        self.election.abandon(&reason);
-                    }
-                }
-                Output::Bound { slot, identity } => {
-                    if let ControlFlow::Break(reason) = self.observer.bound(slot, &identity, &self.election) {
-                        self.election.abandon(&reason);
-                    }
-                }
-                Output::Status { peer } => self.tell_status(peer),
-                Output::Done => self.done = true,
-                _ => {}
+        loop {
+            while let Some(output) = self.election.poll_urgent() {
+                self.carry_out_one(output);
             }
+            if self.election.is_step_due() {
+                return;
+            }
+            let Some(output) = self.election.poll() else { return };
+            self.carry_out_one(output);
+        }
+    }
+
+    fn carry_out_rest(&mut self) {
+        while let Some(output) = self.election.poll() {
+            self.carry_out_one(output);
+        }
+    }
+
+    fn carry_out_one(&mut self, output: Output) {
+        match output {
+            Output::Send { peer, frame } => self.send(peer, frame),
+            Output::Close { peer } => self.close(peer),
+            Output::Event(event) => self.observe(&event),
+            Output::Record(record) => {
+                if let ControlFlow::Break(reason) = self.observer.record(&record, &self.election) {
+                    self.election.abandon(&reason);
+                }
+            }
+            Output::Bound { slot, identity } => {
+                if let ControlFlow::Break(reason) = self.observer.bound(slot, &identity, &self.election) {
+                    self.election.abandon(&reason);
+                }
+            }
+            Output::Status { peer } => self.tell_status(peer),
+            Output::Done => self.done = true,
+            _ => {}
         }
     }
 

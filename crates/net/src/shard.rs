@@ -3,12 +3,13 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use signvote_election::wire::{Enrolment, Later, MAX_FRAME_BYTES};
-use signvote_election::{Dismissal, ExchangeError, PeerId, RunId, Shard, ShardOutput};
+use signvote_election::{Dismissal, ExchangeError, PeerId, RunId, Shard, ShardId, ShardOutput};
+use tokio::io::DuplexStream;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -30,6 +31,8 @@ const MOST_STRANGERS: usize = 64;
 const HANDSHAKE: Duration = Duration::from_secs(10);
 /// Bytes that may wait for a worker, beside two rounds' verdicts, before it is hung up on. It comes back, or catches up.
 const CONGESTED_BYTES: usize = 4 << 20;
+/// Bytes that may be on their way between a shard and the worker beside it.
+const LOCAL_BYTES: usize = 256 << 10;
 /// The connection to the server among those to workers.
 const SERVER: PeerId = PeerId(0);
 
@@ -48,11 +51,40 @@ pub struct ServeShard {
     pub address: String,
 }
 
+/// The way into a shard of the same process, past the sockets: for the worker beside it, whose part of the bytes never leaves the
+/// host.
+#[derive(Clone, Debug)]
+pub struct LocalShard {
+    /// What its server calls it; 0 as long as it is not enrolled.
+    id: Arc<AtomicU32>,
+    doors: mpsc::UnboundedSender<DuplexStream>,
+}
+
+impl LocalShard {
+    /// Connects to it, if it is the one that its server calls so.
+    pub(crate) fn connect(&self, id: ShardId) -> Option<DuplexStream> {
+        let (ours, its) = tokio::io::duplex(LOCAL_BYTES);
+        let is_it = self.id.load(Relaxed) == id.0;
+        (is_it && self.doors.send(its).is_ok()).then_some(ours)
+    }
+}
+
 /// Tallies for a server until the run is over, and says why it is.
 ///
 /// # Errors
 /// If the server is not there, is lost for longer than [`Connect::reconnect`], or refuses this shard.
 pub async fn serve_shard(listener: TcpListener, options: ServeShard) -> Result<String, ExchangeError> {
+    let (doors, visitors) = mpsc::unbounded_channel();
+    let local = LocalShard { id: Arc::default(), doors };
+    serve_beside(listener, options, local.id, visitors).await
+}
+
+async fn serve_beside(
+    listener: TcpListener,
+    options: ServeShard,
+    id: Arc<AtomicU32>,
+    mut visitors: mpsc::UnboundedReceiver<DuplexStream>,
+) -> Result<String, ExchangeError> {
     let (inbound, mut events) = mpsc::channel(INBOUND_FRAMES);
     let enrolment =
         Enrolment { run: options.run, name: options.name.clone(), address: options.address.clone() };
@@ -62,6 +94,7 @@ pub async fn serve_shard(listener: TcpListener, options: ServeShard) -> Result<S
         last: SERVER.0,
         inbound,
         leaving: JoinSet::new(),
+        id,
     };
     let mut patience = options.server.patience;
     let (mut since, mut attempts) = (Instant::now(), 0);
@@ -69,7 +102,7 @@ pub async fn serve_shard(listener: TcpListener, options: ServeShard) -> Result<S
         shell
             .connect_to_server(&options.server, patience.saturating_sub(since.elapsed()), attempts == 0)
             .await?;
-        let ended = shell.serve(&listener, options.tls.as_ref(), &mut events).await;
+        let ended = shell.serve(&listener, options.tls.as_ref(), &mut events, &mut visitors).await;
         let why = match ended {
             Ok(Some(Dismissal::Finished(reason))) => {
                 shell.farewell().await;
@@ -107,6 +140,8 @@ struct Shell {
     inbound: mpsc::Sender<(PeerId, Inbound)>,
     /// Connections that are done with, but whose last frames are still going out.
     leaving: JoinSet<()>,
+    /// What the server calls this shard, for the worker beside it.
+    id: Arc<AtomicU32>,
 }
 
 impl Shell {
@@ -153,14 +188,21 @@ impl Shell {
         listener: &TcpListener,
         tls: Option<&Acceptor>,
         events: &mut mpsc::Receiver<(PeerId, Inbound)>,
+        visitors: &mut mpsc::UnboundedReceiver<DuplexStream>,
     ) -> Result<Option<Dismissal>, String> {
         let mut handshakes = JoinSet::new();
         loop {
             tokio::select! {
+                Some(stream) = visitors.recv() => {
+                    let (read, write) = tokio::io::split(stream);
+                    self.connect(read, write, Arc::new(Counters::default()));
+                }
                 Some((peer, message)) = events.recv() => {
                     let dismissal = match (peer, message) {
                         (SERVER, Inbound::Frame(frame)) => {
-                            self.shard.handle_server(&frame).map_err(|error| error.to_string())?
+                            let dismissal = self.shard.handle_server(&frame).map_err(|error| error.to_string())?;
+                            self.id.store(self.shard.id().map_or(0, |id| id.0), Relaxed);
+                            dismissal
                         }
                         // Of an earlier connection, or of this one: in that case a word of it comes first.
                         (SERVER, Inbound::Ended(reason) | Inbound::Offence(reason)) => {
@@ -300,6 +342,7 @@ fn shard_address(listening: SocketAddr) -> String {
 pub struct ShardThread {
     thread: JoinHandle<Result<String, ExchangeError>>,
     address: SocketAddr,
+    local: LocalShard,
 }
 
 impl ShardThread {
@@ -317,11 +360,20 @@ impl ShardThread {
         if options.address.is_empty() {
             options.address = shard_address(address);
         }
+        let (doors, visitors) = mpsc::unbounded_channel();
+        let local = LocalShard { id: Arc::default(), doors };
+        let id = Arc::clone(&local.id);
         let thread = std::thread::Builder::new()
             .name("signvote-shard".into())
-            .spawn(move || runtime.block_on(serve_shard(listener, options)))
+            .spawn(move || runtime.block_on(serve_beside(listener, options, id, visitors)))
             .map_err(Error::Runtime)?;
-        Ok(Self { thread, address })
+        Ok(Self { thread, address, local })
+    }
+
+    /// The way in for a worker of the same process.
+    #[must_use]
+    pub fn local(&self) -> LocalShard {
+        self.local.clone()
     }
 
     /// Where it listens.

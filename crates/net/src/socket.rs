@@ -17,9 +17,6 @@ pub(crate) fn prepare(stream: &TcpStream) {
     let (time, interval, retries) = KEEPALIVE;
     let keepalive = TcpKeepalive::new().with_time(time).with_interval(interval).with_retries(retries);
     let socket = SockRef::from(stream);
-    if let Some(bytes) = std::env::var("SNDBUF").ok().and_then(|it| it.parse::<usize>().ok()) {
-        let _ = socket.set_send_buffer_size(bytes);
-    }
     let _ = socket.set_tcp_keepalive(&keepalive);
     // The same for bytes that were sent and are never acknowledged: keepalive does not look at those.
     #[cfg(target_os = "linux")]

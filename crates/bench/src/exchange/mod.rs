@@ -19,7 +19,9 @@ use signvote_election::{
 };
 use signvote_kernels::AbstainOn;
 use signvote_net::tls::{Acceptor, Connector, Credentials};
-use signvote_net::{Client, Connect, Name, Observer, Serve, ServeShard, ShardThread, Stop, certs, listen};
+use signvote_net::{
+    Client, Connect, LocalShard, Name, Observer, Serve, ServeShard, ShardThread, Stop, certs, listen,
+};
 
 use crate::Error;
 use votes::Voter;
@@ -229,13 +231,13 @@ pub fn work(
     shard: Option<ShardAt>,
 ) -> Result<Times, Error> {
     let shard = shard.map(|shard| shard.start(connect)).transpose()?;
-    let times = vote(connect, slot, dim)?;
+    let times = vote(connect, shard.as_ref().map(ShardThread::local), slot, dim)?;
     // Others may be behind.
     shard.map(ShardThread::join).transpose()?;
     Ok(times)
 }
 
-fn vote(connect: &Connect, slot: Option<u16>, dim: usize) -> Result<Times, Error> {
+fn vote(connect: &Connect, local: Option<LocalShard>, slot: Option<u16>, dim: usize) -> Result<Times, Error> {
     let key = connect.tls.as_ref().map(|tls| SecretKey::from_seed(tls.signing_key().seed()));
     let greeting = Greeting {
         layout: votes::layout(dim)?,
@@ -245,12 +247,11 @@ fn vote(connect: &Connect, slot: Option<u16>, dim: usize) -> Result<Times, Error
         name: "bench".into(),
         key,
     };
-    let mut client = Client::connect(connect, greeting, None, |_| votes::first(dim), |_| ())?;
+    let mut client = Client::connect_beside(local, connect, greeting, None, |_| votes::first(dim), |_| ())?;
     let (workers, protection) =
         (client.terms().workers, protection(connect.tls.is_some(), client.terms().signed));
     let mut voter = Voter::new(dim, client.slot().number());
     let (mut opened, mut rounds) = (Instant::now(), Vec::new());
-    let mut marks = [0.0; 3];
     loop {
         match client.next()? {
             Step::Open { round } => {
@@ -259,17 +260,6 @@ fn vote(connect: &Connect, slot: Option<u16>, dim: usize) -> Result<Times, Error
                 }
                 opened = Instant::now();
                 voter.vote(&mut client)?;
-                marks = [opened.elapsed().as_secs_f64() * 1e3, 0.0, 0.0];
-            }
-            Step::Decided { .. } => {
-                let at = opened.elapsed().as_secs_f64() * 1e3;
-                if marks[1] == 0.0 { marks[1] = at; }
-                marks[2] = at;
-            }
-            Step::Committed { .. } => {
-                if std::env::var("TRACE").is_ok() {
-                    eprintln!("{} cast {:.1} first {:.1} last {:.1} commit {:.1}", client.slot(), marks[0], marks[1], marks[2], opened.elapsed().as_secs_f64() * 1e3);
-                }
             }
             Step::Finished { round, .. } => {
                 rounds.push(opened.elapsed());

@@ -5,12 +5,12 @@ use std::thread;
 
 use indicatif::{ProgressBar, ProgressStyle};
 use signvote_byzantine::{Attack, Draw};
-use signvote_election::{Carried, Exchange, Greeting, Position, SecretKey, Settings, Slot};
+use signvote_election::{Carried, Exchange, Greeting, Position, SecretKey, Settings, Slot, Terms};
 use signvote_learn::{
     BurnEngine, Dataset, Engine, LocalEngines, Outgoing, Snapshot, Trainer, load, set_threads,
 };
 use signvote_net::tls::{Connector, Credentials};
-use signvote_net::{Client, Connect};
+use signvote_net::{Client, Connect, LocalShard, ShardThread};
 use signvote_observe::{Standing, WorkerCheckpoint, load_checkpoint, save_checkpoint};
 
 use super::shard::{self, Door};
@@ -45,7 +45,8 @@ pub(crate) fn run(flags: &WorkerFlags) -> Result<Exit, Failure> {
         shard::start(connect.clone(), door, &flags.identity, flags.run, name)
     });
     let shard = shard.transpose()?;
-    let exit = vote_all(&Shared { flags, connect, attack, data }, &voters)?;
+    let local = shard.as_ref().map(ShardThread::local);
+    let exit = vote_all(&Shared { flags, connect, local, attack, data }, &voters)?;
     if let Some(shard) = shard {
         // The others may be behind, and what they lack comes from here.
         shard.join()?;
@@ -85,6 +86,8 @@ fn vote_all(shared: &Shared<'_>, voters: &[Voter]) -> Result<Exit, Failure> {
 struct Shared<'a> {
     flags: &'a WorkerFlags,
     connect: Connect,
+    /// The way to the shard of this process, if it has one.
+    local: Option<LocalShard>,
     attack: Option<Attack>,
     data: Dataset,
 }
@@ -142,7 +145,7 @@ impl std::fmt::Display for Voter {
 
 /// One voter's part in a run.
 fn vote(shared: &Shared<'_>, voter: &Voter) -> Result<Exit, Failure> {
-    let Shared { flags, connect, attack, data } = shared;
+    let Shared { flags, connect, local, attack, data } = shared;
     let say = |text: &str| {
         if !flags.quiet {
             progress::line(&format!("{voter}{text}"));
@@ -173,7 +176,8 @@ fn vote(shared: &Shared<'_>, voter: &Voter) -> Result<Exit, Failure> {
         x: x.clone(),
     });
     let waiting = |reason: &str| say(&format!("waiting: {reason}"));
-    let client = Client::connect(connect, greeting, carried, |terms| model.initial(terms.seed), waiting);
+    let initial = |terms: &Terms| model.initial(terms.seed);
+    let client = Client::connect_beside(local.clone(), connect, greeting, carried, initial, waiting);
     let mut client = client.map_err(|error| {
         let failure = Failure::from(error);
         match &checkpoint {

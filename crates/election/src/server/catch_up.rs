@@ -47,6 +47,7 @@ impl Server {
     }
 
     fn with_snapshot(&mut self) -> CatchUp {
+        self.make_step();
         let most = self.most_replayed();
         let Some(model) = &self.model else { return CatchUp { snapshot: None, next: self.at.round } };
         let snapshot = self.shared.snapshot(&self.ring, most, self.at, &model.x);
@@ -69,6 +70,7 @@ impl Server {
 
     /// Gives a worker that is behind its next piece; when nothing is left it is told that the round is open.
     pub(super) fn feed(&mut self, now: Duration, id: PeerId) {
+        self.make_step();
         let most = self.most_replayed();
         let Some(model) = &self.model else { return };
         let Some(peer) = self.peers.get_mut(&id) else { return };

@@ -132,6 +132,8 @@ pub struct Server {
     peers: BTreeMap<PeerId, Peer>,
     members: Vec<Member>,
     open: OpenRound,
+    /// η and λ of the last commit, until x has made its step.
+    step: Option<(f32, f32)>,
     ring: Ring,
     shared: Shared,
     enrolled: Enrolled,
@@ -164,6 +166,7 @@ impl Server {
             peers: BTreeMap::new(),
             members: (0..config.terms.workers).map(|_| Member::default()).collect(),
             open: OpenRound::default(),
+            step: None,
             ring: Ring::new(config.ring_bytes),
             shared: Shared::default(),
             enrolled: Enrolled::default(),
@@ -312,7 +315,37 @@ impl Server {
 
     /// The next thing to do.
     pub fn poll(&mut self) -> Option<Output> {
+        let urgent = self.poll_urgent();
+        if urgent.is_some() {
+            return urgent;
+        }
+        self.make_step();
         self.outputs.pop_front()
+    }
+
+    /// The next thing to do, as long as that need not wait for x to have made the step of the last commit. The workers hear
+    /// of a commit, and go on, while the server still moves its own copy; let what is sent get out before [`Self::poll`] gives
+    /// the rest, if [`Self::is_step_due`].
+    pub fn poll_urgent(&mut self) -> Option<Output> {
+        let urgent = |output: &mut Output| {
+            matches!(
+                output,
+                Output::Send { .. } | Output::Close { .. } | Output::Record(_) | Output::Bound { .. }
+            )
+        };
+        self.outputs.pop_front_if(urgent)
+    }
+
+    /// Whether x has yet to make the step of the last commit.
+    pub fn is_step_due(&self) -> bool {
+        self.step.is_some()
+    }
+
+    /// Makes the step of the last commit, if that is still to be done.
+    fn make_step(&mut self) {
+        if let (Some((eta, lambda)), Some(model)) = (self.step.take(), &mut self.model) {
+            model.ballots.apply(&mut model.x, eta, lambda);
+        }
     }
 
     /// Ends the run after the last committed round: everyone is told, and the last digests are awaited.
@@ -359,7 +392,8 @@ impl Server {
         }
     }
 
-    /// Layout, parameters and settings, once a worker has brought them. x is the state after the last commit.
+    /// Layout, parameters and settings, once a worker has brought them. x is the state after the last commit, unless that is
+    /// [due](Self::is_step_due).
     pub fn model(&self) -> Option<(&Layout, &[f32], &Settings)> {
         self.model.as_ref().map(|model| (&model.layout, &model.x[..], &model.settings))
     }
@@ -511,6 +545,7 @@ impl Server {
     }
 
     fn finish(&mut self, now: Duration, reason: &str) {
+        self.make_step();
         self.open.stop_waiting();
         self.pausing = None;
         self.finish_reason = reason.to_owned();

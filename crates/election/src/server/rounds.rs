@@ -334,6 +334,7 @@ impl Server {
         if !close.decide {
             return;
         }
+        self.make_step();
         let Some(model) = &mut self.model else { return };
         let open = &mut self.open;
         let state = &mut open.chunks[chunk];
@@ -367,7 +368,6 @@ impl Server {
             self.open.seal_by.get_or_insert(now.saturating_add(SEAL_PATIENCE));
             return;
         }
-        let Some(model) = &mut self.model else { return };
         let before = self.at;
         let mut voters = SlotSet::with_slots(self.members.len());
         self.open.chunks.iter().flat_map(|chunk| chunk.voted.iter()).for_each(|slot| {
@@ -378,9 +378,10 @@ impl Server {
             Link { round: before.round, incarnation: before.incarnation, eta, lambda, voters: &voters };
         let hashes: Vec<_> = self.open.chunks.iter().map(|chunk| chunk.hash).collect();
         let chain = before.chain.next(&link, &hashes);
-        model.ballots.apply(&mut model.x, eta, lambda);
+        self.step = Some((eta, lambda));
         self.at = Position { round: before.round.next(), chain, ..before };
-        let commit = to_worker::commit(&link, chain);
+        let next_eta = self.config.schedule.eta(self.at.round);
+        let commit = to_worker::commit(&link, next_eta, chain);
         self.keep(before, &commit);
         self.remember_digest();
         let partial = self.count_votes(&voters);
@@ -401,6 +402,13 @@ impl Server {
         };
         self.broadcast(&commit);
         self.leave_behind();
+        if self.at.round.0 < self.config.terms.rounds && self.pausing.is_none() {
+            // Before the events, which wait for the step.
+            self.open_round(now);
+            self.event(committed);
+            self.tell_who_was_late();
+            return;
+        }
         self.event(committed);
         self.tell_who_was_late();
         if self.at.round.0 >= self.config.terms.rounds {
@@ -410,8 +418,6 @@ impl Server {
             self.finish(now, "all rounds are done");
         } else if let Some((_, reason)) = self.pausing.take() {
             self.go(&reason);
-        } else {
-            self.open_round(now);
         }
     }
 
@@ -448,9 +454,10 @@ impl Server {
     }
 
     fn remember_digest(&mut self) {
-        let Some(model) = &self.model else { return };
         let (round, every) = (self.at.round, self.config.terms.digest_every);
         if round.0 >= self.config.terms.rounds || (every > 0 && round.0.is_multiple_of(every)) {
+            self.make_step();
+            let Some(model) = &self.model else { return };
             self.digests.push_back((round, DigestTree::new(&model.x).root()));
             if self.digests.len() > RECENT_DIGESTS {
                 self.digests.pop_front();

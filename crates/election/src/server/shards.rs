@@ -350,6 +350,7 @@ impl Server {
         if !self.concerns(round) || !(held || self.enrolled.relay == Some(peer)) {
             return Ok(());
         }
+        self.make_step();
         let Some(model) = &mut self.model else { return Ok(()) };
         let Some(state) = self.open.chunks.get_mut(chunk) else {
             return Err(Error::misbehaved("decide chunks that exist", format!("chunk {chunk}")));

@@ -98,6 +98,8 @@ pub enum ToWorker<'a> {
         eta: f32,
         /// λ of this round.
         lambda: f32,
+        /// η that the next round will have unless its own commit says otherwise: a worker may prepare its step.
+        next_eta: f32,
         /// Whose ballots counted, in at least one chunk.
         voters: SlotSet,
         /// Chain hash with this commit in it.
@@ -168,6 +170,7 @@ impl<'a> ToWorker<'a> {
                 incarnation: Incarnation(reader.u32()?),
                 eta: reader.f32()?,
                 lambda: reader.f32()?,
+                next_eta: reader.f32()?,
                 voters: voters_from(&mut reader)?,
                 chain: ChainHash(reader.array()?),
             },
@@ -362,13 +365,14 @@ pub(crate) fn update(round: Round, chunk: usize, values: &[f32]) -> Bytes {
     out.frame()
 }
 
-pub(crate) fn commit(link: &crate::chain::Link<'_>, chain: ChainHash) -> Bytes {
+pub(crate) fn commit(link: &crate::chain::Link<'_>, next_eta: f32, chain: ChainHash) -> Bytes {
     let voters = link.voters.as_words();
-    let mut out = Writer::with_kind(kind::COMMIT, 54 + voters.len() * 8);
+    let mut out = Writer::with_kind(kind::COMMIT, 58 + voters.len() * 8);
     out.u64(link.round.0);
     out.u32(link.incarnation.0);
     out.f32(link.eta);
     out.f32(link.lambda);
+    out.f32(next_eta);
     out.u16(voters.len() as u16);
     out.words(voters);
     out.bytes(&chain.0);

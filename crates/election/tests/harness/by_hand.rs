@@ -213,6 +213,7 @@ pub(crate) struct Commit {
     pub(crate) incarnation: u32,
     pub(crate) eta: f32,
     pub(crate) lambda: f32,
+    pub(crate) next_eta: f32,
     pub(crate) voters: Vec<u64>,
     pub(crate) chain: [u8; 32],
 }
@@ -220,7 +221,7 @@ pub(crate) struct Commit {
 impl Commit {
     pub(crate) fn frame(&self) -> Vec<u8> {
         let head = [&self.round.to_le_bytes()[..], &self.incarnation.to_le_bytes()].concat();
-        let rates = [self.eta.to_le_bytes(), self.lambda.to_le_bytes()].concat();
+        let rates = [self.eta, self.lambda, self.next_eta].map(f32::to_le_bytes).concat();
         let count = u16::try_from(self.voters.len()).unwrap().to_le_bytes();
         frame(kind::COMMIT, &[&head, &rates, &count, &words(&self.voters), &self.chain])
     }
@@ -228,15 +229,16 @@ impl Commit {
     pub(crate) fn read(frame: &[u8]) -> Self {
         assert_eq!(kind_of(frame), kind::COMMIT);
         let at = |from: usize, to: usize| &frame[5 + from..5 + to];
-        let count = usize::from(u16::from_le_bytes(at(20, 22).try_into().unwrap()));
-        let word = |i: usize| u64::from_le_bytes(at(22 + 8 * i, 30 + 8 * i).try_into().unwrap());
+        let count = usize::from(u16::from_le_bytes(at(24, 26).try_into().unwrap()));
+        let word = |i: usize| u64::from_le_bytes(at(26 + 8 * i, 34 + 8 * i).try_into().unwrap());
         Self {
             round: u64::from_le_bytes(at(0, 8).try_into().unwrap()),
             incarnation: u32::from_le_bytes(at(8, 12).try_into().unwrap()),
             eta: f32::from_le_bytes(at(12, 16).try_into().unwrap()),
             lambda: f32::from_le_bytes(at(16, 20).try_into().unwrap()),
+            next_eta: f32::from_le_bytes(at(20, 24).try_into().unwrap()),
             voters: (0..count).map(word).collect(),
-            chain: at(22 + 8 * count, 54 + 8 * count).try_into().unwrap(),
+            chain: at(26 + 8 * count, 58 + 8 * count).try_into().unwrap(),
         }
     }
 

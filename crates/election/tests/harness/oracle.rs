@@ -272,7 +272,9 @@ impl Oracle {
         let eta = self.config.schedule.eta(signvote_election::Round(round));
         let lambda = self.config.weight_decay;
         let before = self.history.last().unwrap();
-        let mut commit = Commit { round, incarnation: 0, eta, lambda, voters: words, chain: [0; 32] };
+        let next_eta = self.config.schedule.eta(signvote_election::Round(round + 1));
+        let mut commit =
+            Commit { round, incarnation: 0, eta, lambda, next_eta, voters: words, chain: [0; 32] };
         commit.chain = commit.chain_after(before.chain, &hashes);
         if let Some(frame) = self.commits.get(&round) {
             assert_eq!(Commit::read(frame), commit, "the commit of round {round}");

@@ -1,6 +1,6 @@
 use super::data::{LENGTHS, assert_same, isas, plane, values};
 use super::oracle;
-use crate::testing::{apply_with, unpack_with};
+use crate::testing::{apply_into_with, apply_with, unpack_with};
 use crate::{apply, unpack, words};
 
 #[test]
@@ -18,6 +18,19 @@ fn apply_equals_the_oracle_at_every_length_and_offset() {
                 let mut x = values(len as u64 + case as u64, 2 * offset + len);
                 let mut expected = x.clone();
                 oracle::apply(&mut expected[offset..offset + len], signs, hold, eta, lambda);
+                let before = x.clone();
+                let mut out = vec![7.0; 64 + len];
+                // Where it is aligned, and where it is not.
+                for place in [out.as_ptr().align_offset(64), offset] {
+                    let out = &mut out[place..place + len];
+                    apply_into_with(isa, &x[offset..offset + len], signs, hold, (eta, lambda), out);
+                    assert_same(
+                        out,
+                        &expected[offset..offset + len],
+                        &format!("{isa}, into, {len}+{offset}"),
+                    );
+                }
+                assert_same(&x, &before, &format!("{isa}, {len}+{offset}: what is read is left as it was"));
                 apply_with(isa, &mut x[offset..offset + len], signs, hold, eta, lambda);
                 assert_same(&x, &expected, &format!("{isa}, {len}+{offset}, eta {eta}, lambda {lambda}"));
             }

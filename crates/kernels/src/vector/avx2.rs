@@ -123,6 +123,20 @@ impl Floats for Floats32 {
     }
 
     #[inline(always)]
+    unsafe fn stream(self, to: *mut f32) {
+        for (i, vector) in self.0.into_iter().enumerate() {
+            // SAFETY: as said above the impl; the caller vouches for the alignment.
+            unsafe { _mm256_stream_ps(to.add(8 * i), vector) }
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn fence() {
+        // SAFETY: every x86-64 processor has it.
+        unsafe { _mm_sfence() }
+    }
+
+    #[inline(always)]
     unsafe fn splat(value: f32) -> Self {
         // SAFETY: as said above the impl.
         Self([unsafe { _mm256_set1_ps(value) }; 4])

@@ -64,6 +64,18 @@ impl Floats for __m512 {
     }
 
     #[inline(always)]
+    unsafe fn stream(self, to: *mut f32) {
+        // SAFETY: as said above the impl; the caller vouches for the alignment.
+        unsafe { _mm512_stream_ps(to, self) }
+    }
+
+    #[inline(always)]
+    unsafe fn fence() {
+        // SAFETY: every x86-64 processor has it.
+        unsafe { _mm_sfence() }
+    }
+
+    #[inline(always)]
     unsafe fn splat(value: f32) -> Self {
         // SAFETY: as said above the impl.
         unsafe { _mm512_set1_ps(value) }

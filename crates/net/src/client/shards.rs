@@ -17,6 +17,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 use super::{HANDSHAKE, Inbound, pause, spread};
 use crate::counted::{Counted, Counters};
 use crate::frames::{FrameReader, FrameWriter};
+use crate::shard::LocalShard;
 use crate::socket::prepare;
 use crate::tls::Connector;
 
@@ -34,6 +35,7 @@ pub(super) fn keep(
     mut told: mpsc::UnboundedReceiver<Vec<ShardAddress>>,
     inbound: mpsc::Sender<Inbound>,
     tls: Option<Connector>,
+    local: Option<LocalShard>,
     counters: Arc<Counters>,
 ) -> impl Future<Output = ()> {
     async move {
@@ -54,7 +56,8 @@ pub(super) fn keep(
                     });
                     for shard in addresses {
                         let id = shard.id;
-                        let link = link(shard, inbound.clone(), tls.clone(), Arc::clone(&counters));
+                        let (tls, local) = (tls.clone(), local.clone());
+                        let link = link(shard, inbound.clone(), tls, local, Arc::clone(&counters));
                         handles.entry(id).or_insert_with(|| links.spawn(link));
                     }
                 }
@@ -71,10 +74,20 @@ async fn link(
     shard: ShardAddress,
     inbound: mpsc::Sender<Inbound>,
     tls: Option<Connector>,
+    local: Option<LocalShard>,
     counters: Arc<Counters>,
 ) {
     let (mut attempts, mut lost, mut complained) = (0, Instant::now(), false);
     loop {
+        if let Some(stream) = local.as_ref().and_then(|local| local.connect(shard.id)) {
+            let (read, write) = tokio::io::split(stream);
+            let reason = carry(shard.id, read, write, &inbound).await;
+            if inbound.send(Inbound::ShardLost(shard.id, reason)).await.is_err() {
+                return;
+            }
+            tokio::time::sleep(spread(pause(0))).await;
+            continue;
+        }
         let reason = match connect(&shard.address).await {
             Ok(stream) => {
                 let began = Instant::now();
