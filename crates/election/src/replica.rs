@@ -6,6 +6,7 @@ use signvote_kernels as kernels;
 
 use crate::chain::{Link, update_hash, verdict_hash};
 use crate::dense::apply_dense;
+use crate::memory::Values;
 use crate::wire::{FloatBytes, PlaneBytes, ToWorker};
 use crate::{AggregateKind, Chunking, DigestTree, Error, Position, Round, SlotSet};
 
@@ -17,7 +18,7 @@ use crate::{AggregateKind, Chunking, DigestTree, Error, Position, Round, SlotSet
 pub struct Replica {
     aggregate: AggregateKind,
     chunking: Chunking,
-    x: Parameters,
+    x: Values,
     position: Position,
     signs: Vec<u64>,
     hold: Vec<u64>,
@@ -37,57 +38,8 @@ pub struct Replica {
 #[derive(Debug, Default)]
 struct Ahead {
     rates: Option<(f32, f32)>,
-    x: Parameters,
+    x: Values,
     done: Vec<bool>,
-}
-
-/// Parameters that begin at a boundary of 64 bytes if they have been made so: a kernel can write them past the cache then.
-#[derive(Debug, Default)]
-struct Parameters {
-    memory: Vec<f32>,
-    start: usize,
-    length: usize,
-}
-
-impl Parameters {
-    const ALIGNMENT_BYTES: usize = 64;
-
-    fn aligned(values: &[f32]) -> Self {
-        let mut memory = vec![0.0; values.len() + Self::ALIGNMENT_BYTES / 4];
-        // Memory that is not moved again. Where the offset cannot be known, any will do.
-        let start = memory.as_ptr().align_offset(Self::ALIGNMENT_BYTES).min(Self::ALIGNMENT_BYTES / 4);
-        memory[start..start + values.len()].copy_from_slice(values);
-        Self { memory, start, length: values.len() }
-    }
-}
-
-impl From<Vec<f32>> for Parameters {
-    fn from(memory: Vec<f32>) -> Self {
-        Self { length: memory.len(), start: 0, memory }
-    }
-}
-
-impl From<Parameters> for Vec<f32> {
-    fn from(parameters: Parameters) -> Self {
-        match parameters.length == parameters.memory.len() {
-            true => parameters.memory,
-            false => parameters.to_vec(),
-        }
-    }
-}
-
-impl std::ops::Deref for Parameters {
-    type Target = [f32];
-
-    fn deref(&self) -> &[f32] {
-        &self.memory[self.start..self.start + self.length]
-    }
-}
-
-impl std::ops::DerefMut for Parameters {
-    fn deref_mut(&mut self) -> &mut [f32] {
-        &mut self.memory[self.start..self.start + self.length]
-    }
 }
 
 impl Replica {
@@ -105,7 +57,7 @@ impl Replica {
         Self {
             aggregate,
             chunking,
-            x: Parameters::from(x),
+            x: Values::from(x),
             position,
             signs: vec![0; words],
             hold: vec![0; words],
@@ -122,9 +74,7 @@ impl Replica {
         if self.aggregate == AggregateKind::Vote {
             self.ahead.rates = Some((eta, lambda));
             if self.ahead.x.len() != self.x.len() {
-                // Each becomes the other: both are to be aligned.
-                self.x = Parameters::aligned(&self.x);
-                self.ahead.x = Parameters::aligned(&self.x);
+                self.ahead.x = Values::zeros(self.x.len());
             }
             self.ahead.done.resize(self.chunking.count(), false);
         }
@@ -299,7 +249,7 @@ impl Replica {
     pub(crate) fn replace(&mut self, x: Vec<f32>, position: Position) {
         self.forget_verdicts();
         self.ahead = Ahead::default();
-        self.x = Parameters::from(x);
+        self.x = Values::from(x);
         self.position = position;
     }
 }

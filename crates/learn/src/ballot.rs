@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use signvote_election::{Chunking, Exchange, Round, Terms};
+use signvote_election::{Chunking, Exchange, Round, Terms, Values};
 use signvote_kernels::{AbstainOn, momentum_pack, words};
 
 use crate::trainer::{Outgoing, report};
@@ -37,7 +37,7 @@ pub struct Caster {
     chunking: Chunking,
     beta: f32,
     abstain_on: AbstainOn,
-    momentum: Vec<f32>,
+    momentum: Values,
     /// Planes of the chunk that is being packed.
     signs: Vec<u64>,
     abstain: Vec<u64>,
@@ -62,7 +62,7 @@ impl Caster {
             chunking,
             beta: terms.beta,
             abstain_on: terms.abstain_on,
-            momentum: vec![0.0; dimension],
+            momentum: Values::zeros(dimension),
             signs: vec![0; planes],
             abstain: vec![0; planes],
             received: Coverage::default(),
@@ -88,7 +88,7 @@ impl Caster {
         if let Some(value) = momentum.iter().find(|value| !value.is_finite()) {
             return Err(Error::misuse("momentum", "finite numbers", value));
         }
-        self.momentum = momentum;
+        self.momentum = momentum.into();
         Ok(())
     }
 

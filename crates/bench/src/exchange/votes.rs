@@ -1,6 +1,6 @@
 //! Gradients that need no model, and what a vote over them comes to.
 
-use signvote_election::{Exchange, ExchangeError, Layout, TensorSpec};
+use signvote_election::{Exchange, ExchangeError, Layout, TensorSpec, Values};
 use signvote_kernels::{AbstainOn, momentum_pack, words};
 use signvote_net::Client;
 
@@ -38,17 +38,19 @@ fn gradient(slot: u16, coordinate: usize) -> f32 {
 
 /// A worker's gradient and momentum.
 pub(super) struct Voter {
-    gradient: Vec<f32>,
-    momentum: Vec<f32>,
+    gradient: Values,
+    momentum: Values,
     signs: Vec<u64>,
     abstain: Vec<u64>,
 }
 
 impl Voter {
     pub(super) fn new(dim: usize, slot: u16) -> Self {
+        let mut all = Values::zeros(dim);
+        all.iter_mut().enumerate().for_each(|(coordinate, value)| *value = gradient(slot, coordinate));
         Self {
-            gradient: (0..dim).map(|coordinate| gradient(slot, coordinate)).collect(),
-            momentum: vec![0.0; dim],
+            gradient: all,
+            momentum: Values::zeros(dim),
             signs: vec![0; words(CHUNK)],
             abstain: vec![0; words(CHUNK)],
         }
