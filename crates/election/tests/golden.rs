@@ -540,8 +540,8 @@ fn the_frames_of_the_sharded_form_are_those_that_the_description_says() {
 fn every_golden_frame_is_read_by_the_side_that_it_is_for() {
     for (name, frame) in examples() {
         let kind = by_hand::kind_of(&frame);
-        // A shard tells the server what it has decided in the workers' own frame.
-        let to_server = kind < 32 || kind == by_hand::kind::VERDICT;
+        // 36: a shard tells the server its verdict in the frame that workers are sent.
+        let to_server = kind < 32 || kind == 36;
         let to_worker = kind >= 31;
         assert_eq!(wire::ToServer::decode(&frame).is_ok(), to_server, "{name} to a server");
         assert_eq!(wire::ToWorker::decode(&frame).is_ok(), to_worker, "{name} to a worker");

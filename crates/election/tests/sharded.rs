@@ -1,4 +1,5 @@
 //! The sharded form: what is counted is what was cast, whoever dies, and nothing is lost or applied twice.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on should stop there")]
 
 mod harness;
 #[path = "sharded/world.rs"]

@@ -296,7 +296,7 @@ mod tests {
             assert!(bits(&pieced) == bits(&whole), "{kind}");
             let offsets: Vec<usize> = offsets(kind).into_iter().map(|(_, offset, _)| offset).collect();
             let expected = match kind {
-                ModelKind::Mlp => offsets,
+                ModelKind::Mlp | ModelKind::Deep(_) => offsets,
                 // Its linear layers first: they are ready before the convolutions.
                 ModelKind::Cnn => [&offsets[4..], &offsets[..4]].concat(),
             };

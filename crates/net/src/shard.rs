@@ -133,6 +133,9 @@ async fn serve_beside(
     }
 }
 
+/// A worker's stream after its handshake.
+type Secured = (tokio_rustls::TlsStream<Counted<TcpStream>>, Arc<Counters>);
+
 struct Shell {
     shard: Shard,
     connections: HashMap<PeerId, Connection>,
@@ -243,7 +246,7 @@ impl Shell {
         &mut self,
         stream: TcpStream,
         tls: Option<&Acceptor>,
-        handshakes: &mut JoinSet<Option<(tokio_rustls::TlsStream<Counted<TcpStream>>, Arc<Counters>)>>,
+        handshakes: &mut JoinSet<Option<Secured>>,
     ) {
         prepare(&stream);
         let counters = Arc::new(Counters::default());

@@ -1,7 +1,6 @@
 //! A worker's connections to the shards of its run.
 
 use std::collections::HashMap;
-use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -31,40 +30,38 @@ const UNREACHABLE: Duration = Duration::from_secs(2);
 const STABLE: Duration = Duration::from_secs(5);
 
 /// Keeps a connection to each of the shards whose addresses are told, for as long as they are.
-pub(super) fn keep(
+pub(super) async fn keep(
     mut told: mpsc::UnboundedReceiver<Vec<ShardAddress>>,
     inbound: mpsc::Sender<Inbound>,
     tls: Option<Connector>,
     local: Option<LocalShard>,
     counters: Arc<Counters>,
-) -> impl Future<Output = ()> {
-    async move {
-        let mut links = JoinSet::new();
-        let mut handles = HashMap::new();
-        let mut ticks = tokio::time::interval(TICK);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        loop {
-            tokio::select! {
-                addresses = told.recv() => {
-                    let Some(addresses) = addresses else { return std::future::pending().await };
-                    handles.retain(|id: &ShardId, handle: &mut tokio::task::AbortHandle| {
-                        let stays = addresses.iter().any(|shard| shard.id == *id);
-                        if !stays {
-                            handle.abort();
-                        }
-                        stays
-                    });
-                    for shard in addresses {
-                        let id = shard.id;
-                        let (tls, local) = (tls.clone(), local.clone());
-                        let link = link(shard, inbound.clone(), tls, local, Arc::clone(&counters));
-                        handles.entry(id).or_insert_with(|| links.spawn(link));
+) {
+    let mut links = JoinSet::new();
+    let mut handles = HashMap::new();
+    let mut ticks = tokio::time::interval(TICK);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            addresses = told.recv() => {
+                let Some(addresses) = addresses else { return std::future::pending().await };
+                handles.retain(|id: &ShardId, handle: &mut tokio::task::AbortHandle| {
+                    let stays = addresses.iter().any(|shard| shard.id == *id);
+                    if !stays {
+                        handle.abort();
                     }
+                    stays
+                });
+                for shard in addresses {
+                    let id = shard.id;
+                    let (tls, local) = (tls.clone(), local.clone());
+                    let link = link(shard, inbound.clone(), tls, local, Arc::clone(&counters));
+                    handles.entry(id).or_insert_with(|| links.spawn(link));
                 }
-                Some(_) = links.join_next() => {}
-                // A worker that computes has enough to read already.
-                _ = ticks.tick(), if !handles.is_empty() => drop(inbound.try_send(Inbound::Tick)),
             }
+            Some(_) = links.join_next() => {}
+            // A worker that computes has enough to read already.
+            _ = ticks.tick(), if !handles.is_empty() => drop(inbound.try_send(Inbound::Tick)),
         }
     }
 }
