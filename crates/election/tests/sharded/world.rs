@@ -338,12 +338,14 @@ impl World {
         };
         match ends {
             Ends::WorkerServer(worker) => self.tell_worker(worker, &frame),
-            Ends::ShardServer(shard) => match self.shards[shard].shard.handle_server(&frame).unwrap() {
-                Some(Dismissal::Finished(_) | Dismissal::Refused { later: Later::Never, .. }) => {
-                    self.shards[shard].over = true;
-                }
-                _ => {}
-            },
+            Ends::ShardServer(shard) => {
+                let dismissal = self.shards[shard].shard.handle_server(&frame).unwrap();
+                self.shards[shard].over |= match dismissal {
+                    Some(Dismissal::Refused { later, .. }) => later == Later::Never,
+                    Some(Dismissal::Finished(_)) => true,
+                    _ => false,
+                };
+            }
             Ends::WorkerShard(worker, shard) => {
                 let address = self.shards[shard].address.clone();
                 let Some(id) =
