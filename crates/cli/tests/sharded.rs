@@ -6,7 +6,8 @@ use std::path::Path;
 
 use common::{Ended, Process, directory, join, model, run, serve};
 
-const SHARDED: &str = "--topology sharded --workers 3 --rounds 120 --batch 8 --chunk 1024 --seed 5 --quorum 3";
+const SHARDED: &str =
+    "--topology sharded --workers 3 --rounds 120 --batch 8 --chunk 1024 --seed 5 --quorum 3";
 
 fn shard(here: &Path, address: &str, flags: &str) -> Process {
     Process::start(here, &format!("shard --connect {address} --listen 127.0.0.1:0 {flags}"))
@@ -42,7 +43,9 @@ fn train_with_shards_makes_the_model_of_a_central_server_and_carries_the_same_by
     for key in ["bytes_up_per_round", "bytes_down_per_round"] {
         assert_eq!(central[key], sharded[key], "{key}");
     }
-    assert!(common::number(&thrice["bytes_up_per_round"]) > 2.9 * common::number(&central["bytes_up_per_round"]));
+    assert!(
+        common::number(&thrice["bytes_up_per_round"]) > 2.9 * common::number(&central["bytes_up_per_round"])
+    );
 }
 
 #[test]
@@ -74,8 +77,11 @@ fn with_certificates_a_shard_is_known_by_its_workers_name() {
         all.push(join(&here, &address, &format!("--tls certs --identity {name} {more}")));
     }
     let ended = all_end_well(server, all);
-    let named: Vec<_> =
-        ended.events().filter(|event| event["event"] == "shard_joined").map(|event| event["name"].clone()).collect();
+    let named: Vec<_> = ended
+        .events()
+        .filter(|event| event["event"] == "shard_joined")
+        .map(|event| event["name"].clone())
+        .collect();
     assert!(named.contains(&"dora".into()) && named.contains(&"ada".into()), "{named:?}");
 }
 

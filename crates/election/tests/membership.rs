@@ -110,7 +110,7 @@ fn another_major_version_is_refused_in_words() {
     }
     // Another minor version is not.
     let peer = sim.raw();
-    sim.say(peer, &Hello { version: (2, 9), ..Hello::of(&layout(DIMENSION)) }.frame());
+    sim.say(peer, &Hello { version: (3, 9), ..Hello::of(&layout(DIMENSION)) }.frame());
     assert!(sim.is_open(peer));
     assert_eq!(kinds(&mut sim, peer), [kind::WELCOME]);
 }

@@ -132,7 +132,7 @@ fn wait_for<T>(events: &mpsc::Receiver<Event>, pick: impl Fn(Event) -> Option<T>
 fn hello() -> Vec<u8> {
     let mut payload = vec![1_u8];
     payload.extend(b"signvote");
-    payload.extend([2, 0, 0, 0]);
+    payload.extend([3, 0, 0, 0]);
     payload.extend([0; 8 + 16]);
     payload.extend(layout().digest());
     payload.extend((DIMENSION as u64).to_le_bytes());
@@ -159,7 +159,7 @@ fn three_workers_vote_and_every_byte_on_the_socket_is_counted() {
     let chunks = (18 + 8 * 1024) + (18 + 8 * (DIMENSION as u64 - 65_536).div_ceil(64));
     for row in &traffic {
         assert_eq!(row.round_up_bytes, ROUNDS * (chunks + 33) + 3 * 45, "{row:?}");
-        assert_eq!(row.round_down_bytes, ROUNDS * (chunks + 59 + 8), "{row:?}");
+        assert_eq!(row.round_down_bytes, ROUNDS * (chunks + 63 + 8), "{row:?}");
     }
     // One of them brought the model.
     assert_eq!(traffic.iter().filter(|row| row.join_up_bytes > 4 * DIMENSION as u64).count(), 1);

@@ -302,7 +302,7 @@ impl World {
 
     /// Does what the server wants, in order, and looks at it.
     fn drain(&mut self) {
-        let mut done = false;
+        let (mut done, mut recorded) = (false, None);
         loop {
             let Some(output) = self.server.as_mut().and_then(Server::poll) else { break };
             assert!(!done, "after the end came {output:?}");
@@ -337,15 +337,19 @@ impl World {
                         self.server.as_mut().unwrap().abandon("the disk is full");
                         continue;
                     }
-                    self.see_record(&record);
-                    self.disk.append(record, &mut self.rng);
-                    self.keep_snapshot();
+                    self.disk.append(std::sync::Arc::clone(&record), &mut self.rng);
+                    recorded = Some(record);
                 }
                 Output::Bound { slot, identity } => self.disk.bind(slot, identity),
                 Output::Status { peer } => self.send_down(peer.0, Item::Frame(wire::status("{}"))),
                 Output::Done => done = true,
                 other => panic!("nobody knows what to do with {other:?}"),
             }
+        }
+        if let Some(record) = recorded {
+            // x has made its step by now, which a commit on its way to the workers does not wait for.
+            self.see_record(&record);
+            self.keep_snapshot();
         }
         if done {
             self.close_server();
