@@ -23,12 +23,12 @@ fn all_end_well(server: Process, others: Vec<Process>) -> Ended {
 }
 
 /// The model of the same run with a server that tallies.
-fn central(here: &Path) -> Vec<u8> {
-    let rules = SHARDED.replace("--topology sharded ", "");
-    let (server, address) = serve(here, &format!("{rules} --run-dir central"));
-    let workers = (1..=3).map(|slot| join(here, &address, &format!("--slot {slot}"))).collect();
+fn central() -> Vec<u8> {
+    let (_guard, here) = directory();
+    let (server, address) = serve(&here, &SHARDED.replace("--topology sharded ", ""));
+    let workers = (1..=3).map(|slot| join(&here, &address, &format!("--slot {slot}"))).collect();
     all_end_well(server, workers);
-    model(&here.join("central"))
+    model(&here.join("run"))
 }
 
 #[test]
@@ -63,7 +63,7 @@ fn a_shard_that_is_killed_costs_the_run_nothing() {
     workers.extend(shards);
     let ended = all_end_well(server, workers);
     assert_eq!(ended.event("finished")["round"], 120);
-    assert_eq!(model(&here.join("run")), central(&here), "each ballot counted, once");
+    assert_eq!(model(&here.join("run")), central(), "each ballot counted, once");
 }
 
 #[test]

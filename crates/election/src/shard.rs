@@ -295,24 +295,27 @@ impl Shard {
             voters: voters.map(|(slot, it)| (*slot, it.agree as u32, it.disagree as u32)).collect(),
             ballots,
         };
+        work.undecided -= 1;
+        let seated: Vec<_> =
+            self.visitors.iter().filter_map(|(&peer, visitor)| Some((peer, visitor.seat?.0))).collect();
+        for (_, slot) in &seated {
+            work.carried[slot.index()].1 += decision.frame.len() as u64;
+        }
         if tally.feed {
             self.outputs.push_back(ShardOutput::Server(decision.frame.clone()));
         }
-        self.outputs.push_back(ShardOutput::Server(of_shards::tallied(&tallied)));
-        work.undecided -= 1;
-        for (&peer, visitor) in &self.visitors {
-            if let Some((slot, _)) = visitor.seat {
-                work.carried[slot.index()].1 += decision.frame.len() as u64;
-                self.outputs.push_back(ShardOutput::Send { peer, frame: decision.frame.clone() });
-            }
-        }
         if work.undecided == 0 {
+            // Before the last word on the round, with which it may be committed, and the run be over.
             let rows = work.carried.iter_mut().enumerate().map(|(index, bytes)| {
                 let (up_bytes, down_bytes) = std::mem::take(bytes);
                 Carried { slot: Slot::from_index(index), up_bytes, down_bytes }
             });
             let rows: Vec<_> = rows.filter(|row| row.up_bytes + row.down_bytes > 0).collect();
             self.outputs.push_back(ShardOutput::Server(of_shards::carried(&rows)));
+        }
+        self.outputs.push_back(ShardOutput::Server(of_shards::tallied(&tallied)));
+        for (peer, _) in seated {
+            self.outputs.push_back(ShardOutput::Send { peer, frame: decision.frame.clone() });
         }
     }
 
