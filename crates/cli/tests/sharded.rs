@@ -43,9 +43,9 @@ fn train_with_shards_makes_the_model_of_a_central_server_and_carries_the_same_by
     for key in ["bytes_up_per_round", "bytes_down_per_round"] {
         assert_eq!(central[key], sharded[key], "{key}");
     }
-    assert!(
-        common::number(&thrice["bytes_up_per_round"]) > 2.9 * common::number(&central["bytes_up_per_round"])
-    );
+    // Of the last round two of three shards are enough: what the third has carried is not heard of any more.
+    let up = |result: &serde_json::Value| common::number(&result["bytes_up_per_round"]);
+    assert!(up(&thrice) > 2.5 * up(&central));
 }
 
 #[test]
