@@ -20,9 +20,13 @@ use crate::{Error, Loss};
 /// ```no_run
 /// # use signvote_election::{Exchange, ExchangeError, Round};
 /// # use signvote_learn::{Caster, Error, Loss};
-/// # fn forward(_: &[f32]) -> Loss { unimplemented!() }
-/// # fn backward(_: &mut dyn FnMut(std::ops::Range<usize>, &[f32])) {}
-/// # fn vote(caster: &mut Caster, exchange: &mut dyn Exchange, round: Round) -> Result<(), Error> {
+/// # fn vote(
+/// #     caster: &mut Caster,
+/// #     exchange: &mut dyn Exchange,
+/// #     round: Round,
+/// #     forward: impl Fn(&[f32]) -> Loss,
+/// #     backward: impl Fn(&mut dyn FnMut(std::ops::Range<usize>, &[f32])),
+/// # ) -> Result<(), Error> {
 /// // `round` is open, and `caster` was made from the exchange's terms.
 /// let loss = forward(exchange.parameters());
 /// let mut casting = caster.cast(exchange, round, loss);
