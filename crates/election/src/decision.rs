@@ -1,17 +1,46 @@
 //! Decisions as pure functions that return their reason: log, page and tests show the same sentence.
 
+use std::fmt;
 use std::time::Duration;
 
 use crate::wire::Later;
 use crate::{Position, ShardId, SlotSet};
 
-/// What to do with a chunk of the open round.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// What to do with a chunk of the open round. Its reason, in one sentence, is made when it is displayed: this is asked with every ballot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Close {
     /// Whether the chunk is decided now.
     pub decide: bool,
-    /// Why, in one sentence.
-    pub reason: String,
+    why: Why,
+    turnout: Turnout,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Why {
+    BelowQuorum,
+    QuorumToCome,
+    Complete,
+    Deadline,
+    Others,
+}
+
+impl fmt::Display for Close {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Turnout { expected, expected_voted, voted, quorum, .. } = self.turnout;
+        match self.why {
+            Why::BelowQuorum => {
+                write!(f, "{voted} of at least {quorum} ballots are in: below the quorum, waiting")
+            }
+            Why::QuorumToCome => {
+                write!(f, "{voted} of at least {quorum} ballots are in, waiting for the others")
+            }
+            Why::Complete => write!(f, "all {expected} present voters have voted, {voted} ballots"),
+            Why::Deadline => write!(f, "the deadline has passed with {voted} ballots, quorum {quorum}"),
+            Why::Others => {
+                write!(f, "{expected_voted} of {expected} present voters have voted, waiting for the others")
+            }
+        }
+    }
 }
 
 /// The facts on which a chunk's closing depends.
@@ -32,18 +61,18 @@ pub struct Turnout {
 /// Whether a chunk is decided: never below the quorum; else when everyone expected has voted, or at the deadline.
 pub fn close(turnout: Turnout) -> Close {
     let Turnout { expected, expected_voted, voted, quorum, deadline_passed } = turnout;
-    let (decide, reason) = if voted < quorum && expected < quorum {
-        (false, format!("{voted} of at least {quorum} ballots are in: below the quorum, waiting"))
+    let (decide, why) = if voted < quorum && expected < quorum {
+        (false, Why::BelowQuorum)
     } else if voted < quorum {
-        (false, format!("{voted} of at least {quorum} ballots are in, waiting for the others"))
+        (false, Why::QuorumToCome)
     } else if expected_voted == expected {
-        (true, format!("all {expected} present voters have voted, {voted} ballots"))
+        (true, Why::Complete)
     } else if deadline_passed {
-        (true, format!("the deadline has passed with {voted} ballots, quorum {quorum}"))
+        (true, Why::Deadline)
     } else {
-        (false, format!("{expected_voted} of {expected} present voters have voted, waiting for the others"))
+        (false, Why::Others)
     };
-    Close { decide, reason }
+    Close { decide, why, turnout }
 }
 
 /// What a shard has counted in a chunk.

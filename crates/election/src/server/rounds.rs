@@ -321,7 +321,7 @@ impl Server {
             };
         }
         match self.open.chunks.iter().find(|chunk| chunk.decided.is_none()) {
-            Some(chunk) => decision::close(self.turnout(chunk)).reason,
+            Some(chunk) => decision::close(self.turnout(chunk)).to_string(),
             None => "all is decided, a signature is on its way".into(),
         }
     }
@@ -344,7 +344,7 @@ impl Server {
         state.hash = decision.hash;
         open.ties += decision.ties;
         open.holds += decision.holds;
-        open.reason = close.reason;
+        open.reason = close.to_string();
         for (slot, agreement) in decision.agreements {
             let member = &mut self.members[slot.index()];
             member.agree += agreement.agree;
