@@ -99,9 +99,8 @@ async fn serve_beside(
     let mut patience = options.server.patience;
     let (mut since, mut attempts) = (Instant::now(), 0);
     loop {
-        shell
-            .connect_to_server(&options.server, patience.saturating_sub(since.elapsed()), attempts == 0)
-            .await?;
+        let left = if attempts == 0 { patience } else { patience.saturating_sub(since.elapsed()) };
+        shell.connect_to_server(&options.server, left, attempts == 0).await?;
         let ended = shell.serve(&listener, options.tls.as_ref(), &mut events, &mut visitors).await;
         let why = match ended {
             Ok(Some(Dismissal::Finished(reason))) => {

@@ -327,9 +327,13 @@ fn plan_table(plan: &Plan) -> String {
         );
     }
     let assumed = match overlap {
-        Overlap::Today => "an all-reduce runs under the backward pass (DDP), a vote after it, as it is today",
+        Overlap::Today => {
+            "an all-reduce runs under the backward pass (DDP), a vote after it, as with an engine that has the whole gradient at once"
+        }
         Overlap::None => "every exchange comes after the backward pass",
-        Overlap::All => "every exchange runs under the backward pass; votes do not yet",
+        Overlap::All => {
+            "every exchange runs under the backward pass, a vote with gradients handed in as they come"
+        }
     };
     let _ = writeln!(out, "after, under: a step with the exchange after the backward pass or under it");
     let _ = writeln!(out, "*: {assumed} (--overlap); epoch, break-even and choice are by that\n");
