@@ -40,7 +40,7 @@ pub fn apply_into(x: &[f32], signs: &[u64], hold: Option<&[u64]>, eta: f32, lamb
 /// abstains.
 ///
 /// `abstain` of `None` is a ballot without abstentions. A sign bit under an abstention is ignored, and so are
-/// tail bits.
+/// tail bits. A megabyte of values and more, aligned to 64 bytes, is written past the cache.
 ///
 /// # Panics
 ///
@@ -122,17 +122,23 @@ unsafe fn apply_into_body<A: Arch>(
 #[inline(always)]
 unsafe fn unpack_body<A: Arch>(signs: &[u64], abstain: Option<&[u64]>, out: &mut [f32]) {
     check_planes(out.len(), signs, abstain);
-    // SAFETY: the caller vouches for `A`; the planes were checked.
+    let aligned = out.as_ptr().addr().is_multiple_of(STREAM_BYTES);
+    let (from, none) = (out.as_ptr(), (0.0, 0.0));
+    // SAFETY: the caller vouches for `A`; the planes were checked, and the alignment.
     unsafe {
-        match abstain {
-            None => update::<A, false, false, false>(out.as_ptr(), out, signs, signs, (0.0, 0.0)),
-            Some(abstain) => update::<A, true, false, false>(out.as_ptr(), out, signs, abstain, (0.0, 0.0)),
+        match (abstain, aligned && out.len() >= STREAM_FROM) {
+            (None, false) => update::<A, false, false, false>(from, out, signs, signs, none),
+            (Some(abstain), false) => update::<A, true, false, false>(from, out, signs, abstain, none),
+            (None, true) => update::<A, false, false, true>(from, out, signs, signs, none),
+            (Some(abstain), true) => update::<A, true, false, true>(from, out, signs, abstain, none),
         }
     }
 }
 
 /// Alignment of what is written past the cache.
 const STREAM_BYTES: usize = 64;
+/// Values of a verdict from which on it is written past the cache: those of a megabyte, which the second level does not keep.
+const STREAM_FROM: usize = 1 << 18;
 
 /// Writes to `out` the step from `from` (`STEP`) or the verdict itself, which holds nowhere unless `HOLDS`; past the cache if told
 /// so (`STREAM`).

@@ -58,6 +58,26 @@ fn unpack_equals_the_oracle_at_every_length_and_offset() {
 }
 
 #[test]
+fn unpack_past_the_cache_is_the_same() {
+    // A megabyte and a part of a word; at an alignment that is written past the cache, and beside it.
+    let len = (1 << 18) + 77;
+    let (signs, abstain) = (plane(1, words(len)), plane(2, words(len)));
+    for isa in isas() {
+        for abstain in [None, Some(&abstain[..])] {
+            let expected = oracle::unpack(&signs, abstain, len);
+            let mut out = vec![7.0; 64 + len];
+            let aligned = out.as_ptr().align_offset(64);
+            for place in [aligned, aligned + 1] {
+                out.fill(7.0);
+                unpack_with(isa, &signs, abstain, &mut out[place..place + len]);
+                assert_same(&out[place..place + len], &expected, &format!("{isa}, {place}"));
+                assert!(out[..place].iter().chain(&out[place + len..]).all(|v| *v == 7.0), "{isa}");
+            }
+        }
+    }
+}
+
+#[test]
 fn without_decay_a_finite_weight_moves_by_exactly_eta_or_not_at_all() {
     for isa in isas() {
         let start: Vec<f32> =
