@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 
 use signvote_kernels::{self as kernels, Ballot, words};
 
-use crate::chain::tie;
 use crate::seal::{Sealed, ballot_root, chunk_hash};
 use crate::wire::ToServer;
 use crate::{
@@ -141,7 +140,7 @@ impl Auditor {
                 planes.push((signs, abstain));
             }
             let range = self.chunking.words(chunk);
-            let tie = tie(self.charter.tie, self.charter.terms.seed, record.round(), range.start);
+            let tie = self.charter.tie.at(self.charter.terms.seed, record.round(), range.start);
             let ballots: Vec<_> =
                 planes.iter().map(|(signs, abstain)| Ballot::new(signs, Some(abstain))).collect();
             let (mut signs, mut hold) = (vec![0; range.len()], vec![0; range.len()]);

@@ -5,7 +5,7 @@ use std::ops::Range;
 use bytes::Bytes;
 use signvote_kernels::{self as kernels, Agreement, Ballot, words};
 
-use crate::chain::{tie, update_hash, verdict_hash};
+use crate::chain::{update_hash, verdict_hash};
 use crate::dense::{DenseState, accumulate, apply_dense};
 use crate::seal::{ballot_root, chunk_hash};
 use crate::wire::{FloatBytes, PlaneBytes, ToServer, to_server, to_worker};
@@ -284,7 +284,7 @@ impl Vote {
         coordinates: usize,
         voters: &SlotSet,
     ) -> Decision {
-        let tie = tie(self.rules.tie, self.rules.seed, round, words.start);
+        let tie = self.rules.tie.at(self.rules.seed, round, words.start);
         let cast = &self.cast[chunk];
         let ballots: Vec<_> =
             voters.iter().filter_map(|slot| Some((slot, cast[slot.index()].as_ref()?.ballot()))).collect();

@@ -2,10 +2,8 @@
 
 use std::fmt;
 
-use signvote_kernels::{Coin, Tie};
-
 use crate::digest::update_with_floats;
-use crate::{Incarnation, Round, RunId, SlotSet, TiePolicy};
+use crate::{Incarnation, Round, RunId, SlotSet};
 
 /// Chain hash of the commits so far: two peers that hold the same one have seen the same verdicts, voters,
 /// η and λ in every round.
@@ -104,7 +102,7 @@ pub(crate) fn update_hash(update: &[f32]) -> [u8; 32] {
 }
 
 /// First 8 bytes, little-endian, of BLAKE3(seed ‖ round): the key k_r of a round's coins.
-fn coin_key(seed: u64, round: Round) -> u64 {
+pub(crate) fn coin_key(seed: u64, round: Round) -> u64 {
     let mut bytes = [0_u8; 16];
     bytes[..8].copy_from_slice(&seed.to_le_bytes());
     bytes[8..].copy_from_slice(&round.0.to_le_bytes());
@@ -112,15 +110,6 @@ fn coin_key(seed: u64, round: Round) -> u64 {
     let mut key = [0_u8; 8];
     key.copy_from_slice(&hash.as_bytes()[..8]);
     u64::from_le_bytes(key)
-}
-
-/// What a tie in a chunk is decided by, whose first word in the model this is.
-pub(crate) fn tie(policy: TiePolicy, seed: u64, round: Round, first_word: usize) -> Tie {
-    match policy {
-        TiePolicy::Coin => Tie::Coin(Coin { key: coin_key(seed, round), first_word: first_word as u64 }),
-        TiePolicy::Hold => Tie::Hold,
-        TiePolicy::Positive => Tie::Positive,
-    }
 }
 
 #[cfg(test)]

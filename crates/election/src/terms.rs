@@ -3,9 +3,10 @@
 use std::fmt;
 use std::str::FromStr;
 
-use signvote_kernels::AbstainOn;
+use signvote_kernels::{AbstainOn, Coin, Tie};
 
-use crate::{Error, RunId};
+use crate::chain::coin_key;
+use crate::{Error, Round, RunId};
 
 /// What the server makes of the workers' messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,6 +27,18 @@ pub enum TiePolicy {
     Hold,
     /// +1, as in the paper's code: biased when the number of voters is even.
     Positive,
+}
+
+impl TiePolicy {
+    /// What decides a tie in this round, where this is the first word, in the whole model, of the coordinates at hand.
+    #[must_use]
+    pub fn at(self, seed: u64, round: Round, first_word: usize) -> Tie {
+        match self {
+            Self::Coin => Tie::Coin(Coin { key: coin_key(seed, round), first_word: first_word as u64 }),
+            Self::Hold => Tie::Hold,
+            Self::Positive => Tie::Positive,
+        }
+    }
 }
 
 impl FromStr for TiePolicy {

@@ -8,6 +8,7 @@ use std::io::ErrorKind;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::mpsc::{self as std_mpsc};
+use std::task::{Context, Poll, Wake, Waker};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -292,6 +293,17 @@ impl Link {
         self.receive(inbound.unwrap_or_else(|| Inbound::Server(Err(Loss::ended()))))
     }
 
+    /// The same, if it comes in time: whether it has.
+    fn wait_until(&mut self, until: Instant) -> Result<bool, ExchangeError> {
+        let inbound = match &mut self.wire {
+            Some(wire) => receive_until(&mut wire.inbound, until),
+            None => Some(None),
+        };
+        let Some(inbound) = inbound else { return Ok(false) };
+        self.receive(inbound.unwrap_or_else(|| Inbound::Server(Err(Loss::ended()))))?;
+        Ok(true)
+    }
+
     fn receive(&mut self, inbound: Inbound) -> Result<(), ExchangeError> {
         match inbound {
             Inbound::Server(frames) => self.receive_from_server(frames)?,
@@ -398,6 +410,31 @@ impl Link {
     }
 }
 
+/// Wakes a thread that is parked.
+struct Unpark(std::thread::Thread);
+
+impl Wake for Unpark {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
+    }
+}
+
+/// What comes next, `None` within if nothing more will; `None` if nothing has come in time.
+fn receive_until<T>(from: &mut mpsc::Receiver<T>, until: Instant) -> Option<Option<T>> {
+    let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
+    let mut context = Context::from_waker(&waker);
+    loop {
+        if let Poll::Ready(item) = from.poll_recv(&mut context) {
+            return Some(item);
+        }
+        let left = until.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return None;
+        }
+        std::thread::park_timeout(left);
+    }
+}
+
 /// How long to wait before the attempt after so many.
 pub(crate) fn pause(attempts: u32) -> Duration {
     FIRST_PAUSE.saturating_mul(1 << attempts.min(16)).min(LONGEST_PAUSE)
@@ -426,6 +463,23 @@ impl Client {
     fn send_now(&mut self) {
         self.waiting = 0;
         self.link.transmit();
+    }
+
+    /// The next step of the run, if it comes within this time.
+    ///
+    /// # Errors
+    /// As [`next`](Exchange::next).
+    pub fn next_within(&mut self, limit: Duration) -> Result<Option<Step>, ExchangeError> {
+        self.send_now();
+        let until = Instant::now() + limit;
+        loop {
+            if let Some(step) = self.link.voter.poll_step() {
+                return Ok(Some(step));
+            }
+            if !self.link.wait_until(until)? {
+                return Ok(None);
+            }
+        }
     }
 
     /// Bytes that have been sent to the server and received from it on the present connection, all of them: handshakes and
