@@ -1,0 +1,61 @@
+"""Train over ordinary networks with one bit per gradient coordinate: signSGD with majority vote.
+
+This module needs no torch: kernels on NumPy arrays (and on CPU tensors, whose memory they share), and a client of
+``signvote server``. :mod:`signvote.torch` is the vote inside PyTorch.
+"""
+
+from ._native import (
+    Client,
+    DeviceError,
+    DtypeError,
+    IdentityError,
+    IncompatibleError,
+    LostError,
+    MalformedError,
+    MemoryLayoutError,
+    MisbehavedError,
+    MisuseError,
+    RefusedError,
+    ShapeError,
+    SignvoteError,
+    Step,
+    Terms,
+    UntrustedError,
+    __version__,
+    apply,
+    coins,
+    decide,
+    lion_pack,
+    momentum_pack,
+    pack,
+    unpack,
+    words,
+)
+
+__all__ = [
+    "Client",
+    "DeviceError",
+    "DtypeError",
+    "IdentityError",
+    "IncompatibleError",
+    "LostError",
+    "MalformedError",
+    "MemoryLayoutError",
+    "MisbehavedError",
+    "MisuseError",
+    "RefusedError",
+    "ShapeError",
+    "SignvoteError",
+    "Step",
+    "Terms",
+    "UntrustedError",
+    "__version__",
+    "apply",
+    "coins",
+    "decide",
+    "lion_pack",
+    "momentum_pack",
+    "pack",
+    "unpack",
+    "words",
+]

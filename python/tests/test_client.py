@@ -1,0 +1,207 @@
+"""PyTorch models as workers of a `signvote server`, beside the Rust worker."""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+import re
+import signal
+import struct
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from torch import nn
+
+import signvote
+import signvote.torch
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+
+
+def program() -> str:
+    """The `signvote` program: $SIGNVOTE, or what cargo has built."""
+    found = [os.environ.get("SIGNVOTE"), *(ROOT / "target" / kind / "signvote" for kind in ("release", "debug"))]
+    for path in found:
+        if path and pathlib.Path(path).exists():
+            return str(path)
+    pytest.skip("the signvote program is not built: cargo build -p signvote")
+
+
+class Server:
+    """A server in a process of its own."""
+
+    def __init__(self, directory: pathlib.Path, *flags: str) -> None:
+        command = [program(), "server", "--listen", "127.0.0.1:0", "--run-dir", str(directory / "run"), *flags]
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        assert self.process.stderr is not None
+        self.said: list[str] = []
+        self.address = ""
+        for line in self.process.stderr:
+            self.said.append(line)
+            if found := re.search(r"listens at (\S+)", line):
+                self.address = found[1]
+                break
+        assert self.address, self.said
+        self.reader = threading.Thread(target=lambda: self.said.extend(self.process.stderr or []), daemon=True)
+        self.reader.start()
+
+    def ended(self) -> str:
+        """What it has said, once it has ended well."""
+        out, _ = self.process.communicate(timeout=60)
+        self.reader.join(timeout=5)
+        said = out + "".join(self.said)
+        assert self.process.returncode == 0, said
+        return said
+
+
+class Mlp(nn.Module):
+    """As the Rust worker's mlp-16: the same names, the same shapes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(784, 16)
+        self.fc2 = nn.Linear(16, 10)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.fc2(torch.relu(self.fc1(images)))
+
+
+def flat(module: nn.Module) -> torch.Tensor:
+    return torch.cat([parameter.detach().reshape(-1) for parameter in module.parameters()])
+
+
+def vote_until_the_end(address: str, module: nn.Module, found: dict, **options: object) -> None:
+    """A worker's loop, on made-up data."""
+    client = signvote.torch.Client(address, module, **options)
+    optimizer = signvote.torch.Signum(module.parameters(), transport=client)
+    generator = torch.Generator().manual_seed(client.slot)
+    while not client.finished:
+        images = torch.rand(32, 784, generator=generator)
+        labels = torch.randint(10, (32,), generator=generator)
+        optimizer.zero_grad()
+        loss = nn.functional.cross_entropy(module(images), labels)
+        loss.backward()
+        optimizer.step()
+    found[client.slot] = (flat(module), client.round, client.counted, client.reason)
+    client.close()
+
+
+def saved_parameters(path: pathlib.Path, module: nn.Module) -> bytes:
+    """The parameters in a file of safetensors, in the order of the module's."""
+    raw = path.read_bytes()
+    (length,) = struct.unpack("<Q", raw[:8])
+    entries, data = json.loads(raw[8 : 8 + length]), raw[8 + length :]
+    ranges = [entries[name]["data_offsets"] for name, _ in module.named_parameters()]
+    return b"".join(data[start:end] for start, end in ranges)
+
+
+@pytest.fixture
+def threads() -> Iterator[list[threading.Thread]]:
+    started: list[threading.Thread] = []
+    yield started
+    for thread in started:
+        thread.join(timeout=60)
+
+
+def test_two_models_and_a_rust_worker_train_together(tmp_path: pathlib.Path, threads: list[threading.Thread]) -> None:
+    server = Server(tmp_path, "--workers", "3", "--rounds", "40", "--batch", "32", "--eta", "0.001")
+    rust = subprocess.Popen(
+        [program(), "worker", "--connect", server.address, "--model", "mlp-16", "--quiet"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    found: dict[int, tuple] = {}
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        thread = threading.Thread(target=vote_until_the_end, args=(server.address, Mlp(), found))
+        thread.start()
+        threads.append(thread)
+    for thread in threads:
+        thread.join(timeout=60)
+    _, said = rust.communicate(timeout=60)
+    assert rust.returncode == 0, said
+    server.ended()
+    (one, rounds, counted, reason), (other, *_) = found.values()
+    assert (rounds, counted) == (40, 40), reason
+    # Whatever each had at first: the run has one model, and the server, which checks the Rust worker's as well, has it, too.
+    assert torch.equal(one, other)
+    assert one.numpy().tobytes() == saved_parameters(tmp_path / "run" / "model.safetensors", Mlp())
+
+
+def test_a_lost_server_is_waited_for_and_caught_up_with(tmp_path: pathlib.Path, threads: list[threading.Thread]) -> None:
+    server = Server(tmp_path, "--workers", "2", "--rounds", "400", "--batch", "32")
+    found: dict[int, tuple] = {}
+    for _ in range(2):
+        torch.manual_seed(1)
+        thread = threading.Thread(target=vote_until_the_end, args=(server.address, Mlp(), found))
+        thread.start()
+        threads.append(thread)
+    time.sleep(1.0)
+    server.process.kill()
+    server.process.wait()
+    again = subprocess.run(
+        [program(), "server", "--resume", str(tmp_path / "run"), "--listen", server.address],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert again.returncode == 0, again.stderr
+    for thread in threads:
+        thread.join(timeout=60)
+    assert [rounds for _, rounds, *_ in found.values()] == [400, 400]
+    (one, *_), (other, *_) = found.values()
+    assert torch.equal(one, other)
+
+
+def test_identities_are_let_in_and_others_are_not(tmp_path: pathlib.Path, threads: list[threading.Thread]) -> None:
+    certs = tmp_path / "certs"
+    for arguments in (["init"], ["issue", "ada"]):
+        subprocess.run([program(), "certs", *arguments, "--dir", str(certs)], check=True, capture_output=True)
+    server = Server(tmp_path, "--workers", "1", "--rounds", "5", "--tls", str(certs))
+    with pytest.raises(signvote.SignvoteError):
+        signvote.torch.Client(server.address, Mlp(), patience=1.0)
+    found: dict[int, tuple] = {}
+    vote_until_the_end(server.address, Mlp(), found, certs=certs, identity="ada")
+    server.ended()
+    assert found[1][1] == 5
+
+
+def test_another_model_is_refused(tmp_path: pathlib.Path, threads: list[threading.Thread]) -> None:
+    server = Server(tmp_path, "--workers", "2", "--rounds", "5")
+    found: dict[int, tuple] = {}
+    thread = threading.Thread(target=vote_until_the_end, args=(server.address, Mlp(), found))
+    thread.start()
+    threads.append(thread)
+    time.sleep(0.5)
+    with pytest.raises(signvote.RefusedError, match="model"):
+        signvote.torch.Client(server.address, nn.Linear(3, 3))
+    vote_until_the_end(server.address, Mlp(), found)
+    thread.join(timeout=60)
+    server.ended()
+
+
+def test_ctrl_c_is_heard_while_it_waits(tmp_path: pathlib.Path) -> None:
+    server = Server(tmp_path, "--workers", "2", "--rounds", "5")
+    code = (
+        "import numpy, signvote\n"
+        f"signvote.Client({server.address!r}, [('w', [3])], lambda terms: numpy.zeros(3, numpy.float32),"
+        " waiting=lambda reason: print(reason, flush=True))\n"
+    )
+    worker = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert worker.stdout is not None
+    assert worker.stdout.readline()
+    worker.send_signal(signal.SIGINT)
+    _, said = worker.communicate(timeout=10)
+    assert "KeyboardInterrupt" in said
+    server.process.kill()
+    server.process.wait()
