@@ -34,8 +34,14 @@ PEERS = {
     "gloo-fp16": "fp16",
     "gloo-powersgd-1": "powersgd-1",
     "gloo-powersgd-2": "powersgd-2",
+    # As communication hooks of DistributedDataParallel, on ResNet-50's shapes.
+    "hook-vote": "vote",
+    "ddp-fp32": "ddp-fp32",
+    "ddp-fp16": "ddp-fp16",
+    "gloo-powersgd-4": "powersgd-4",
 }
-SYSTEMS = SIGNVOTE + list(PEERS)
+EVERY = SIGNVOTE + list(PEERS)
+SYSTEMS = SIGNVOTE + ["gloo-fp32", "gloo-fp16", "gloo-powersgd-1", "gloo-powersgd-2"]
 
 
 def burst_of(rate):
@@ -62,6 +68,10 @@ def limit_ms(system, hosts, dim, rate):
         "gloo-fp16": 2 * share * 2 * dim,
         "gloo-powersgd-1": 2 * share * 4 * resnet50.powersgd_floats(1),
         "gloo-powersgd-2": 2 * share * 4 * resnet50.powersgd_floats(2),
+        "gloo-powersgd-4": 2 * share * 4 * resnet50.powersgd_floats(4),
+        "hook-vote": 2 * share * ballot,
+        "ddp-fp32": 2 * share * 4 * dim,
+        "ddp-fp16": 2 * share * 2 * dim,
     }[system]
     return bytes_of_link * 8 / (rate * 1e6) * 1e3
 
@@ -103,8 +113,10 @@ class Bench:
             else:
                 self.torch = done.stdout.strip()
                 for system in peers:
-                    if "powersgd" in system and flags.dim != resnet50.PARAMETERS:
+                    if system not in ("gloo-fp32", "gloo-fp16") and flags.dim != resnet50.PARAMETERS:
                         self.missing[system] = f"it is measured on ResNet-50's {resnet50.PARAMETERS:,} parameters only"
+                if "hook-vote" in peers and subprocess.run([found, "-c", "import signvote.torch"], stderr=subprocess.DEVNULL).returncode:
+                    self.missing["hook-vote"] = f"{flags.python} has no signvote: pip install ./python"
         for system, why in self.missing.items():
             self.say(f"{system} is left out: {why}")
         self.systems = [system for system in flags.systems if system not in self.missing]
@@ -224,7 +236,7 @@ class Bench:
             {"hosts": hosts, "rate_mbit": rate, "system": system, "failed": why}
             for system, why in failed.items() if not turns[system]
         ]
-        dense = next((row for row in rows if row["system"] == "gloo-fp32" and "median_ms" in row), None)
+        dense = next((row for row in rows if row["system"] in ("gloo-fp32", "ddp-fp32") and "median_ms" in row), None)
         for row in rows:
             if "median_ms" in row:
                 row["one_stream_mbit"] = round(stream, 1)
@@ -358,7 +370,7 @@ def parsed():
     listed = lambda of: lambda text: [of(word) for word in text.split(",") if word]
     parser.add_argument("--hosts", type=listed(int), default=[4, 7, 15], metavar="N,…")
     parser.add_argument("--rates", type=listed(str), default=["100mbit", "1gbit", "10gbit"], metavar="RATE,…")
-    parser.add_argument("--systems", type=listed(str), default=SYSTEMS, metavar="NAME,…", help=", ".join(SYSTEMS))
+    parser.add_argument("--systems", type=listed(str), default=SYSTEMS, metavar="NAME,…", help=f"of {', '.join(EVERY)}; without, the first {len(SYSTEMS)}")
     parser.add_argument("--dim", type=int, default=resnet50.PARAMETERS, help="coordinates; the default is the size of ResNet-50")
     parser.add_argument("--turns", type=int, default=3, help="how often every system is run at each setting, in turns")
     parser.add_argument("--budget", type=float, default=5.0, help="seconds of timed rounds in a turn, if that is enough for --least")
@@ -376,9 +388,9 @@ def parsed():
     if flags.quick:
         flags.hosts, flags.rates, flags.dim = [4], ["1gbit"], 4_000_000
         flags.turns, flags.budget, flags.least = 1, 1.0, 5
-    unknown = [system for system in flags.systems if system not in SYSTEMS]
+    unknown = [system for system in flags.systems if system not in EVERY]
     if unknown:
-        parser.error(f"there is no system {unknown[0]}: {', '.join(SYSTEMS)}")
+        parser.error(f"there is no system {unknown[0]}: {', '.join(EVERY)}")
     if min(flags.hosts) < 2 or max(flags.hosts) > 250:
         parser.error("--hosts takes numbers from 2 to 250")
     return flags

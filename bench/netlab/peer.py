@@ -1,6 +1,6 @@
-"""One host's part in an all-reduce of PyTorch's Gloo, timed; netlab.py starts one on every host.
+"""One host's part in an exchange over PyTorch's Gloo, timed; netlab.py starts one on every host.
 
-Needs torch. Rank 0 prints one JSON object. A round begins at a barrier and is counted from when the last process has begun until
+Needs torch, and signvote's package for its hook. Rank 0 prints one JSON object. A round begins at a barrier and is counted from when the last process has begun until
 the last has ended (all are on one machine and have one clock), so neither the barrier nor a late start is held against Gloo.
 """
 
@@ -21,6 +21,8 @@ import resnet50
 MIB = 1 << 20
 # As DistributedDataParallel cuts a gradient: one small bucket first, then 25 MB each.
 FIRST_BUCKET, BUCKET = MIB, 25 * MIB
+# In DistributedDataParallel.
+HOOKS = ["vote", "ddp-fp32", "ddp-fp16", "powersgd-1", "powersgd-2", "powersgd-4"]
 
 
 def cpu_seconds():
@@ -123,10 +125,11 @@ class Shapes(torch.nn.Module):
         return sum(Given.apply(parameter.detach(), parameter) for parameter in self.gradients)
 
 
-class PowerSgd:
-    """torch's PowerSGD hook in its DistributedDataParallel, on ResNet-50's parameters, with gradients that are at hand.
+class Hooked:
+    """DistributedDataParallel on ResNet-50's parameters, with gradients that are at hand, and one of: its own all-reduce, torch's fp16
+    and PowerSGD hooks, and signvote's.
 
-    The hook starts its second and third all-reduce from callbacks of the one before. Gloo matches collectives by their order, and
+    PowerSGD's hook starts its second and third all-reduce from callbacks of the one before. Gloo matches collectives by their order, and
     with several buckets under way that order differs from process to process ("distributed collective mismatch"): so one bucket
     is finished before the next begins. Both 25 MB buckets and a single one are tried, and the faster way is kept.
 
@@ -134,28 +137,24 @@ class PowerSgd:
     that does nothing, and subtracted.
     """
 
-    def __init__(self, gradients, rank_of_approximation, mode):
-        from torch.distributed.algorithms.ddp_comm_hooks import debugging_hooks
-        from torch.distributed.algorithms.ddp_comm_hooks import powerSGD_hook as power
+    def __init__(self, gradients, kind, mode):
+        from torch.distributed.algorithms.ddp_comm_hooks import debugging_hooks, default_hooks
         from torch.nn.parallel import DistributedDataParallel
 
         # Not synchronised: what would be rank 0's parameters everywhere are everyone's own gradients.
         options = {"gradient_as_bucket_view": True, "init_sync": False}
         if mode == "whole":
             options["bucket_cap_mb"] = 1000
+        self.kind = kind
         self.model = DistributedDataParallel(Shapes(gradients), **options)
-        # Its first steps are dense, as few of them as it allows.
-        state = power.PowerSGDState(
-            process_group=None, matrix_approximation_rank=rank_of_approximation, start_powerSGD_iter=2,
-            use_error_feedback=True, warm_start=True,
-        )
+        if kind == "vote":
+            import signvote.torch
 
-        def one_after_the_other(state, bucket):
-            done = power.powerSGD_hook(state, bucket)
-            done.wait()
-            return done
-
-        self.model.register_comm_hook(state, one_after_the_other)
+            self.model.register_comm_hook(signvote.torch.SignSGDState(), signvote.torch.majority_vote_hook)
+        elif kind == "ddp-fp16":
+            self.model.register_comm_hook(None, default_hooks.fp16_compress_hook)
+        elif kind.startswith("powersgd"):
+            self.model.register_comm_hook(*power_sgd(int(kind.rpartition("-")[2])))
         self.alone = lambda: DistributedDataParallel(Shapes(gradients), **options)
         self.noop = debugging_hooks.noop_hook
         self.backward_ms = 0.0
@@ -174,17 +173,11 @@ class PowerSgd:
             self.exchange(None)
 
     def measure_backward(self):
-        times = []
-        model = self.alone()
-        model.register_comm_hook(None, self.noop)
-        for _ in range(7):
-            model.zero_grad(set_to_none=True)
-            loss = model()
-            dist.barrier()
-            began = time.monotonic()
-            loss.backward()
-            times.append((time.monotonic() - began) * 1e3)
-        self.backward_ms = statistics.median(times[2:])
+        """Over all processes, as an exchange is: on few cores they are in each other's way here, too."""
+        bare = Hooked.__new__(Hooked)
+        bare.model = self.alone()
+        bare.model.register_comm_hook(None, self.noop)
+        self.backward_ms = statistics.median(together(timed(bare, None, 16))[2:])
 
     def check(self):
         digest = hashlib.blake2b(digest_size=8)
@@ -197,9 +190,43 @@ class PowerSgd:
         total = sum(parameter.grad.abs().sum().item() for parameter in self.model.parameters())
         if not 0.0 < total < float("inf"):
             raise SystemExit("the gradient came back empty or not finite")
+        if self.kind == "vote":
+            self.check_verdict()
+
+    def check_verdict(self):
+        """Every rank's gradients are always the same, and so their momentum's signs: the verdict is the majority of those."""
+        everyone = zip(*(gradients_of(rank) for rank in range(dist.get_world_size())))
+        for parameter, gradients in zip(self.model.parameters(), everyone):
+            total = sum(gradient.sign() for gradient in gradients)
+            # A tie is a coin's.
+            wrong = ((parameter.grad != total.sign()) & (total != 0)) | (parameter.grad.abs() != 1)
+            if wrong.any():
+                raise SystemExit(f"{int(wrong.sum())} coordinates are not the majority")
 
     def report(self):
         return {"backward_ms": self.backward_ms}
+
+
+def power_sgd(rank_of_approximation):
+    """A state and the hook. Its first steps are dense, as few of them as it allows."""
+    from torch.distributed.algorithms.ddp_comm_hooks import powerSGD_hook as power
+
+    state = power.PowerSGDState(
+        process_group=None, matrix_approximation_rank=rank_of_approximation, start_powerSGD_iter=2,
+        use_error_feedback=True, warm_start=True,
+    )
+
+    def one_after_the_other(state, bucket):
+        done = power.powerSGD_hook(state, bucket)
+        done.wait()
+        return done
+
+    return state, one_after_the_other
+
+
+def gradients_of(rank):
+    generator = torch.Generator().manual_seed(rank)
+    return [torch.randn(shape, generator=generator) for shape in resnet50.shapes()]
 
 
 def timed(system, mode, rounds):
@@ -225,7 +252,7 @@ def together(spans):
 
 def main():
     parser = argparse.ArgumentParser()
-    parser.add_argument("--system", choices=["fp32", "fp16", "powersgd-1", "powersgd-2"], required=True)
+    parser.add_argument("--system", choices=["fp32", "fp16", *HOOKS], required=True)
     parser.add_argument("--rank", type=int, required=True)
     parser.add_argument("--workers", type=int, required=True)
     parser.add_argument("--master", required=True)
@@ -244,21 +271,20 @@ def main():
         timeout=timedelta(seconds=flags.timeout),
     )
     mode, tried = flags.mode, {}
-    if flags.system.startswith("powersgd"):
-        generator = torch.Generator().manual_seed(flags.rank)
-        gradients = [torch.randn(shape, generator=generator) for shape in resnet50.shapes()]
+    if flags.system in HOOKS:
+        gradients = gradients_of(flags.rank)
         system = None
         for way in ("buckets", "whole") if mode == "faster" else (mode,):
             del system
             gc.collect()
-            system = PowerSgd(gradients, int(flags.system[-1]), way)
+            system = Hooked(gradients, flags.system, way)
             system.warm_up()
             tried[way] = statistics.median(together(timed(system, way, 3)))
         faster = min(tried, key=tried.get)
         if faster != way:
             del system
             gc.collect()
-            system = PowerSgd(gradients, int(flags.system[-1]), faster)
+            system = Hooked(gradients, flags.system, faster)
             system.warm_up()
         mode = faster
         system.measure_backward()
