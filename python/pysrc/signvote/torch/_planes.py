@@ -1,11 +1,12 @@
-"""Planes of bits on tensors: the native kernels where the memory is the CPU's, PyTorch's own operations elsewhere.
+"""Planes of bits on tensors: native kernels in the CPU's memory, Triton's on CUDA, PyTorch's own operations elsewhere.
 
 A plane is a tensor of int64, one bit a coordinate, lowest bit first. The bits are the same everywhere.
 """
 
 from __future__ import annotations
 
-from typing import Literal
+import contextlib
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -40,6 +41,16 @@ def words(coordinates: int) -> int:
     return -(-coordinates // BITS)
 
 
+def _elsewhere(tensor: Tensor) -> Any:
+    """The kernels for memory that is not the CPU's."""
+    if tensor.device.type == "cuda":
+        with contextlib.suppress(ModuleNotFoundError):
+            from . import _triton
+
+            return _triton
+    return _plain
+
+
 def _is_native(tensor: Tensor) -> bool:
     return tensor.device.type == "cpu" and tensor.dtype in (torch.float32, torch.int64)
 
@@ -52,7 +63,8 @@ def momentum_pack(
     Returns two numbers on the tensors' device: how many coordinates abstain, and how many of them are not finite.
     """
     if not _is_native(gradient):
-        return _plain.momentum_pack(gradient, momentum, beta, signs, abstain, abstain_on)
+        counts: Tensor = _elsewhere(gradient).momentum_pack(gradient, momentum, beta, signs, abstain, abstain_on)
+        return counts
     return torch.tensor(_native.momentum_pack(gradient, momentum, beta, signs, abstain, abstain_on=abstain_on))
 
 
@@ -66,7 +78,8 @@ def lion_pack(
 ) -> Tensor:
     """Packs the signs of c = β₁·m + (1 − β₁)·g, and then moves m = β₂·m + (1 − β₂)·g; as :func:`momentum_pack`."""
     if not _is_native(gradient):
-        return _plain.lion_pack(gradient, momentum, betas, signs, abstain, abstain_on)
+        counts: Tensor = _elsewhere(gradient).lion_pack(gradient, momentum, betas, signs, abstain, abstain_on)
+        return counts
     return torch.tensor(_native.lion_pack(gradient, momentum, betas, signs, abstain, abstain_on=abstain_on))
 
 
@@ -81,7 +94,8 @@ def decide(
 ) -> int:
     """The majority of ``ballots`` into ``signs`` and ``hold``; returns how many coordinates are held."""
     if not _is_native(signs):
-        return _plain.decide(ballots, coordinates, signs, hold, tie, coins, min_voters)
+        held: int = _elsewhere(signs).decide(ballots, coordinates, signs, hold, tie, coins, min_voters)
+        return held
     return _native.decide(ballots, coordinates, signs, hold, tie=tie, coins=coins, min_voters=min_voters)
 
 
@@ -90,7 +104,7 @@ def unpack(signs: Tensor, hold: Tensor | None, out: Tensor, scale: float = 1.0) 
     if _is_native(out):
         _native.unpack(signs, hold, out)
     else:
-        _plain.unpack(signs, hold, out)
+        _elsewhere(out).unpack(signs, hold, out)
     if scale != 1.0:
         out.mul_(scale)
 
@@ -99,6 +113,9 @@ def apply(x: Tensor, signs: Tensor, hold: Tensor | None, lr: float, weight_decay
     """Moves ``x``, of any shape and floating type, by a verdict: x = x − η·(s + λ·x)."""
     if _is_native(x) and x.is_contiguous():
         _native.apply(x, signs, hold, lr, weight_decay)
+        return
+    if x.device.type == "cuda" and x.dtype == torch.float32 and x.is_contiguous() and (kernels := _elsewhere(x)) is not _plain:
+        kernels.apply(x, signs, hold, lr, weight_decay)
         return
     verdict = torch.empty(x.shape, dtype=x.dtype, device=x.device)
     unpack(signs, hold, verdict.view(-1))
