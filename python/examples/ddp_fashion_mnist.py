@@ -7,26 +7,16 @@ It says how many bytes the interface has carried: on loopback, with all ranks on
 """
 
 import argparse
-import gzip
 import os
 import pathlib
 import time
 
 import torch
 import torch.distributed as dist
+from fashion_mnist import DATA, load, mlp
 from torch.nn.parallel import DistributedDataParallel
 
 import signvote.torch
-
-DATA = pathlib.Path(__file__).resolve().parents[2] / "data" / "fashion-mnist-10k"
-
-
-def load(directory: pathlib.Path, name: str) -> tuple[torch.Tensor, torch.Tensor]:
-    images, labels = (
-        torch.frombuffer(bytearray(gzip.decompress((directory / f"{name}-{kind}-ubyte.gz").read_bytes())), dtype=torch.uint8)
-        for kind in ("images-idx3", "labels-idx1")
-    )
-    return images[16:].view(-1, 784).float().div(255).sub(0.2860).div(0.3530), labels[8:].long()
 
 
 def bytes_on(interface: str) -> int:
@@ -44,10 +34,10 @@ def main() -> None:
     flags = parser.parse_args()
 
     dist.init_process_group("gloo")
-    rank, world, _ = dist.get_rank(), dist.get_world_size(), torch.manual_seed(1)
+    rank, world = dist.get_rank(), dist.get_world_size()
     torch.set_num_threads(1)
-    (images, labels), (tests, answers) = load(flags.data, "train"), load(flags.data, "t10k")
-    model = torch.nn.Sequential(torch.nn.Linear(784, 256), torch.nn.ReLU(), torch.nn.Linear(256, 10))
+    (images, labels), (tests, answers) = load("train", flags.data), load("t10k", flags.data)
+    model = mlp()
     ddp = DistributedDataParallel(model)
     if flags.vote:
         ddp.register_comm_hook(signvote.torch.SignSGDState(), signvote.torch.majority_vote_hook)

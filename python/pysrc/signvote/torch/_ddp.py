@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from .._native import MisuseError
 from . import _planes
 from ._planes import AbstainOn, Tie
-from ._vote import Ballot, Election, Rules, Sent
+from ._vote import Ballot, Election, Rules, Sent, Traffic
 
 ZeroPolicy = Literal["abstain", "positive"]
 
@@ -86,7 +86,7 @@ def _stop(waiting: queue.SimpleQueue[_Pending | None], thread: threading.Thread)
 class SignSGDState:
     """What :func:`majority_vote_hook` keeps between buckets and steps: this rank's momentum, and how to vote.
 
-    Construct it on all ranks at the same time, after ``init_process_group``.
+    Construct it on all ranks at the same time; before ``init_process_group``, too, since frameworks want it before they start ranks.
 
     Args:
         process_group: whose ranks vote; the default group if None.
@@ -136,7 +136,11 @@ class SignSGDState:
         self.abstain_on: AbstainOn = abstain_on
         self.grad_scaler = grad_scaler
         self.step = 0
-        self._election = Election(process_group, Rules(tie_policy, seed, min_voters))
+        self._rules = Rules(tie_policy, seed, min_voters)
+        self._elected: Election | None = None
+        if dist.is_initialized():
+            # At once, so that what is wrong is told here.
+            _ = self._election
         # The momentum of a bucket lies in one piece, with a view for each parameter; buckets are cut anew after the first step.
         self._views: dict[nn.Parameter, Tensor] = {}
         self._flats: dict[tuple[int, ...], Tensor] = {}
@@ -145,9 +149,16 @@ class SignSGDState:
         self._waiting: queue.SimpleQueue[_Pending | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
 
+    @property
+    def _election(self) -> Election:
+        """Made with the first bucket, which all ranks have at the same time, where a framework starts the process group later."""
+        if self._elected is None:
+            self._elected = Election(self.process_group, self._rules)
+        return self._elected
+
     def compression_stats(self) -> dict[str, float]:
         """Payload so far: what this rank has sent and received, and what a ring all-reduce in float32 would have sent."""
-        traffic = self._election.traffic
+        traffic = self._elected.traffic if self._elected else Traffic()
         sent = traffic.bytes_sent
         return {
             "steps": self.step,
