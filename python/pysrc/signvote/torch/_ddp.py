@@ -86,7 +86,7 @@ def _stop(waiting: queue.SimpleQueue[_Pending | None], thread: threading.Thread)
 class SignSGDState:
     """What :func:`majority_vote_hook` keeps between buckets and steps: this rank's momentum, and how to vote.
 
-    Construct it on all ranks at the same time; before ``init_process_group``, too, since frameworks want it before they start ranks.
+    Construct it on all ranks at the same time; that may be before ``init_process_group``, as frameworks want it.
 
     Args:
         process_group: whose ranks vote; the default group if None.
