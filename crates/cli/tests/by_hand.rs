@@ -86,11 +86,13 @@ fn below_the_quorum_the_run_waits_until_a_late_worker_takes_the_free_place() {
     let mut workers: Vec<_> = (1..=3).map(|slot| join(&here, &address, &format!("--slot {slot}"))).collect();
     server.rounds(5);
     workers.remove(1).kill();
-    let round = server.event("left")["round"].clone();
+    let round = server.event("left")["round"].as_u64().expect("a number");
     workers.push(join(&here, &address, "--name late"));
     let joined = server.event("joined");
     assert_eq!((&joined["slot"], &joined["name"]), (&2.into(), &"late".into()));
-    assert_eq!(joined["round"], round, "no round was decided meanwhile");
+    // What it cast before it died stands: that round may end. No other does.
+    let at = joined["round"].as_u64().expect("a number");
+    assert!((round..=round + 1).contains(&at), "{} rounds were decided meanwhile", at - round);
     let ended = ends_well(server, workers);
     assert_eq!(ended.event("finished")["round"], 400);
     let records = ended.event("finished")["workers"].clone();
