@@ -92,6 +92,8 @@ class Client:
         words = _native.words(self._native.dimension)
         self._signs, self._abstain = (torch.zeros(words, dtype=torch.int64) for _ in range(2))
         self._open: int | None = None
+        # Whether the run has gone on since the model had its parameters: a gradient taken before is of no use then.
+        self._moved = False
         self._report: tuple[float, int, int] | None = None
         self._wait_for_round()
 
@@ -117,7 +119,7 @@ class Client:
             raise MisuseError("an optimizer with a server has all parameters of the client's model, and no others")
         # A round may have been opened anew meanwhile, or have been closed: what is cast belongs to the one that is open.
         self._take(block=False)
-        if self._open is not None:
+        if self._open is not None and not self._moved:
             gradients = [
                 torch.zeros_like(parameter) if parameter.grad is None else parameter.grad for parameter in self._parameters
             ]
@@ -144,6 +146,7 @@ class Client:
     def _wait_for_round(self) -> None:
         while self._open is None and not self.finished:
             self._take(block=True)
+        self._moved = False
         with torch.no_grad():
             flat = torch.empty(self._native.dimension)
             self._native.parameters(flat)
@@ -161,7 +164,7 @@ class Client:
                 case "open":
                     self._open = step.round
                 case "committed":
-                    self._open, self.lr = None, step.lr
+                    self._open, self._moved, self.lr = None, True, step.lr
                     self.counted += step.counted
                 case "finished":
                     self._open, self.finished, self.reason = None, True, step.reason
@@ -169,6 +172,7 @@ class Client:
                 case "paused":
                     self._open = None
                 case "replaced":
+                    self._moved = True
                     self._open = self._open if self._open == step.round else None
                 case other:
                     raise LostError(f"the server has said what this version does not know: {other}")

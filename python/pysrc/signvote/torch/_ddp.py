@@ -105,7 +105,7 @@ class SignSGDState:
     momentum, such as :class:`signvote.torch.SignSGD` or ``torch.optim.SGD(momentum=0)``.
 
     If a gradient of any rank is not finite, that bucket is infinite on every rank, so that a ``GradScaler`` skips
-    the step everywhere. Without one the step is no step: the bucket is zero.
+    the step everywhere. Without one that bucket is zero, and the others are as decided.
     """
 
     def __init__(
