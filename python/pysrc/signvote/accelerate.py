@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from accelerate.utils import DistributedDataParallelKwargs
@@ -19,10 +19,11 @@ class MajorityVoteKwargs(DistributedDataParallelKwargs):  # type: ignore[misc]
     Accelerate's own ``comm_hook`` takes only the hooks that it knows, and its ``kwargs_handlers`` only its own classes.
     """
 
-    state: SignSGDState = field(default_factory=SignSGDState)
+    state: SignSGDState | None = None
 
     def register_comm_hook(self, model: Any) -> None:
         """Called by Accelerate once it has wrapped the model."""
+        self.state = self.state or SignSGDState()
         model.register_comm_hook(self.state, majority_vote_hook)
 
     def to_dict(self, ignore_keys: tuple[str, ...] = ("comm_hook", "comm_wrapper", "comm_state_option", "state")) -> Any:

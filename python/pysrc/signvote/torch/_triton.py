@@ -155,16 +155,17 @@ def _apply(
     tl.store(x + at, old - move * lr, mask=inside)
 
 
-def _grid(words: int) -> tuple[int]:
-    return (triton.cdiv(words, WORDS),)
+def _launch(kernel: Any, signs: Tensor, *arguments: Any, **constants: Any) -> None:
+    """Runs a kernel over all words of ``signs``, on the device where they are."""
+    with torch.cuda.device_of(signs):
+        kernel[(triton.cdiv(signs.numel(), WORDS),)](*arguments, WORDS=WORDS, enable_fp_fusion=False, **constants)
 
 
 def momentum_pack(gradient: Tensor, momentum: Tensor, beta: float, signs: Tensor, abstain: Tensor, abstain_on: str) -> Tensor:
     counts = torch.zeros(2, dtype=torch.int64, device=gradient.device)
-    _momentum_pack[_grid(signs.numel())](
-        gradient, momentum, signs, abstain, counts, gradient.numel(), beta, rest(beta),
-        ON_GRADIENT=abstain_on == "gradient", WORDS=WORDS, enable_fp_fusion=False,
-    )  # fmt: skip
+    on_gradient = abstain_on == "gradient"
+    planes = (gradient, momentum, signs, abstain, counts, gradient.numel())
+    _launch(_momentum_pack, signs, *planes, beta, rest(beta), ON_GRADIENT=on_gradient)
     return counts
 
 
@@ -172,10 +173,9 @@ def lion_pack(
     gradient: Tensor, momentum: Tensor, betas: tuple[float, float], signs: Tensor, abstain: Tensor, abstain_on: str
 ) -> Tensor:
     counts = torch.zeros(2, dtype=torch.int64, device=gradient.device)
-    _lion_pack[_grid(signs.numel())](
-        gradient, momentum, signs, abstain, counts, gradient.numel(), betas[0], rest(betas[0]), betas[1], rest(betas[1]),
-        ON_GRADIENT=abstain_on == "gradient", WORDS=WORDS, enable_fp_fusion=False,
-    )  # fmt: skip
+    on_gradient = abstain_on == "gradient"
+    planes = (gradient, momentum, signs, abstain, counts, gradient.numel())
+    _launch(_lion_pack, signs, *planes, betas[0], rest(betas[0]), betas[1], rest(betas[1]), ON_GRADIENT=on_gradient)
     return counts
 
 
@@ -193,19 +193,16 @@ def decide(
     abstains = any(out is not None for _, out in ballots)
     out = torch.stack([torch.zeros_like(signs) if out is None else out for _, out in ballots]) if abstains else cast
     counts = torch.zeros(1, dtype=torch.int64, device=signs.device)
-    _decide[_grid(signs.numel())](
-        cast, out, signs if coins is None else coins, signs, hold, counts, coordinates, signs.numel(), len(ballots),
-        max(1, min_voters), ABSTAINS=abstains, TIE=TIES[tie], WORDS=WORDS,
-    )  # fmt: skip
+    sizes = (coordinates, signs.numel(), len(ballots), max(1, min_voters))
+    coins = signs if coins is None else coins
+    _launch(_decide, signs, cast, out, coins, signs, hold, counts, *sizes, ABSTAINS=abstains, TIE=TIES[tie])
     return int(counts)
 
 
 def unpack(signs: Tensor, hold: Tensor | None, out: Tensor) -> None:
-    _unpack[_grid(signs.numel())](signs, signs if hold is None else hold, out, out.numel(), HOLDS=hold is not None, WORDS=WORDS)
+    _launch(_unpack, signs, signs, signs if hold is None else hold, out, out.numel(), HOLDS=hold is not None)
 
 
 def apply(x: Tensor, signs: Tensor, hold: Tensor | None, lr: float, weight_decay: float) -> None:
-    _apply[_grid(signs.numel())](
-        x, signs, signs if hold is None else hold, x.numel(), lr, weight_decay,
-        HOLDS=hold is not None, WORDS=WORDS, enable_fp_fusion=False,
-    )  # fmt: skip
+    held = signs if hold is None else hold
+    _launch(_apply, signs, x, signs, held, x.numel(), lr, weight_decay, HOLDS=hold is not None)
