@@ -83,8 +83,8 @@ class Reference:
 
 
 def with_hook(module: nn.Module, state: SignSGDState, **options: object) -> DistributedDataParallel:
-    # Buckets of 1 kB: several, the last of them smaller.
-    ddp = DistributedDataParallel(module, bucket_cap_mb=0.001, **options)
+    # Buckets of 100 bytes: from the second step on there are four, of different lengths.
+    ddp = DistributedDataParallel(module, bucket_cap_mb=0.0001, **options)
     ddp.register_comm_hook(state, majority_vote_hook)
     return ddp
 
@@ -126,6 +126,7 @@ def follows_the_reference(tie: str, slow: bool = False) -> None:
             moved = reference.descend(x[name], expected[name], 0.01, 0.1)
             assert np.array_equal(parameter.detach().numpy(), moved), name
     assert_equal_on_all_ranks(module)
+    assert len(state._flats) >= 4, "buckets"
     stats = state.compression_stats()
     assert stats["steps"] == 6
     if dist.get_world_size() > 1:
@@ -406,6 +407,51 @@ def nothing_is_voted_on_what_is_not_finite() -> None:
     assert all(not values.any() for values in gradients(module).values())
 
 
+def one_bucket_is_not_finite(scaler: torch.amp.GradScaler | None) -> None:
+    """It is zero on every rank, where nobody skips the step; the others are as decided."""
+    rank = dist.get_rank()
+    module = model()
+    ddp = with_hook(module, SignSGDState(momentum=0.9, grad_scaler=scaler))
+    loss_of(ddp, 0, rank).backward()
+    module.zero_grad()
+    if rank == 0:
+        module.fc2.bias.register_hook(lambda gradient: gradient * float("nan"))
+    loss_of(ddp, 1, rank).backward()
+    assert not module.fc2.bias.grad.any()
+    assert set(np.unique(module.conv.weight.grad.numpy())) <= {-1.0, 1.0}
+
+
+def a_scaler_leaves_no_rank_alone() -> None:
+    """An optimizer that votes is not skipped by the rank whose gradients are not finite: all take the step, and it is none."""
+    rank = dist.get_rank()
+    scaled, plain = model(), model()
+    scaler = torch.amp.GradScaler("cpu", init_scale=2.0**10)
+    one = signvote.torch.Signum(scaled.parameters(), lr=0.01, transport="c10d", tie_policy="hold")
+    other = signvote.torch.Signum(plain.parameters(), lr=0.01, transport="c10d", tie_policy="hold")
+    for step in range(3):
+        one.zero_grad()
+        scaler.scale(loss_of(scaled, step, rank)).backward()
+        scaler.step(one)
+        scaler.update()
+        other.zero_grad()
+        loss_of(plain, step, rank).backward()
+        other.step()
+    for a, b in zip(scaled.parameters(), plain.parameters(), strict=True):
+        assert torch.equal(a, b)
+    before = copy.deepcopy(scaled)
+    one.zero_grad()
+    scaler.scale(loss_of(scaled, 3, rank) * (float("inf") if rank == 0 else 1.0)).backward()
+    scaler.step(one)
+    scaler.update()
+    for a, b in zip(scaled.parameters(), before.parameters(), strict=True):
+        assert torch.equal(a, b)
+    one.zero_grad()
+    scaler.scale(loss_of(scaled, 4, rank)).backward()
+    scaler.step(one)
+    assert_equal_on_all_ranks(scaled)
+    assert not torch.equal(scaled.fc1.weight, before.fc1.weight)
+
+
 SCENARIOS: list[tuple[Callable[..., None], tuple[object, ...]]] = [
     (follows_the_reference, ("hold",)),
     (follows_the_reference, ("positive", True)),
@@ -422,6 +468,9 @@ SCENARIOS: list[tuple[Callable[..., None], tuple[object, ...]]] = [
     (optimizers_vote_by_themselves, ("Lion",)),
     (momentum_twice_is_warned_of, ()),
     (nothing_is_voted_on_what_is_not_finite, ()),
+    (one_bucket_is_not_finite, (None,)),
+    (one_bucket_is_not_finite, (torch.amp.GradScaler("cpu", enabled=False),)),
+    (a_scaler_leaves_no_rank_alone, ()),
 ]
 
 

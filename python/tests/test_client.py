@@ -146,6 +146,7 @@ def test_a_lost_server_is_waited_for_and_caught_up_with(tmp_path: pathlib.Path, 
         thread.start()
         threads.append(thread)
     time.sleep(1.0)
+    assert server.process.poll() is None, "the run was over before the server was killed"
     server.process.kill()
     server.process.wait()
     again = subprocess.run(
@@ -174,6 +175,49 @@ def test_identities_are_let_in_and_others_are_not(tmp_path: pathlib.Path, thread
     vote_until_the_end(server.address, Mlp(), found, certs=certs, identity="ada")
     server.ended()
     assert found[1][1] == 5
+
+
+class Watched:
+    """A native client, and at which rounds parameters were taken and ballots cast."""
+
+    def __init__(self, native: signvote.Client) -> None:
+        self.native, self.taken, self.cast_at = native, native.round, []
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self.native, name)
+
+    def parameters(self, out: torch.Tensor) -> None:
+        self.taken = self.native.round
+        self.native.parameters(out)
+
+    def cast(self, *ballot: object) -> None:
+        self.cast_at.append((self.taken, self.native.round))
+        self.native.cast(*ballot)  # type: ignore[arg-type]
+
+
+def test_a_late_gradient_is_voted_into_no_later_round(tmp_path: pathlib.Path, threads: list[threading.Thread]) -> None:
+    server = Server(tmp_path, "--workers", "2", "--rounds", "200", "--quorum", "1", "--deadline", "0.02")
+    found: dict[int, tuple] = {}
+    thread = threading.Thread(target=vote_until_the_end, args=(server.address, Mlp(), found))
+    thread.start()
+    threads.append(thread)
+    module = Mlp()
+    client = signvote.torch.Client(server.address, module)
+    watched = client._native = Watched(client._native)  # type: ignore[assignment]
+    optimizer = signvote.torch.Signum(module.parameters(), transport=client)
+    steps = 0
+    while not client.finished:
+        optimizer.zero_grad()
+        module(torch.rand(32, 784)).square().mean().backward()
+        # Late every other time.
+        time.sleep(0.1 * (steps % 2))
+        optimizer.step()
+        steps += 1
+    client.close()
+    thread.join(timeout=60)
+    server.ended()
+    assert watched.cast_at and all(taken == cast for taken, cast in watched.cast_at)
+    assert len(watched.cast_at) < steps, "nothing was late"
 
 
 def test_another_model_is_refused(tmp_path: pathlib.Path, threads: list[threading.Thread]) -> None:

@@ -49,6 +49,38 @@ def test_kernels_and_foreach_make_the_same_step(make: type[torch.optim.Optimizer
     assert equal(one, other)
 
 
+@pytest.mark.parametrize("abstain_on", ["momentum", "gradient"])
+@pytest.mark.parametrize("make", [Signum, SignSGD, Lion])
+def test_they_agree_on_what_is_zero_or_not_finite(make: type[torch.optim.Optimizer], abstain_on: str) -> None:
+    first = torch.linspace(-1, 1, 100)
+    second = first.roll(1)
+    second[::7], second[3] = 0.0, float("inf")
+    ends = []
+    for foreach in (None, True):
+        x = torch.ones(100, requires_grad=True)
+        optimizer = make([x], lr=0.01, foreach=foreach, abstain_on=abstain_on)
+        for gradient in (first, second, first):
+            x.grad = gradient.clone()
+            optimizer.step()
+        ends.append(x.detach())
+    assert torch.equal(*ends)
+    assert ends[0].isfinite().all()
+
+
+def test_momentum_stays_float32_when_it_is_loaded() -> None:
+    x = torch.ones(10, dtype=torch.bfloat16, requires_grad=True)
+    x.grad = torch.linspace(-1, 1, 10).bfloat16()
+    optimizer = Signum([x])
+    optimizer.step()
+    again = Signum([x])
+    again.load_state_dict(copy.deepcopy(optimizer.state_dict()))
+    kept, loaded = optimizer.state[x]["momentum"], again.state[x]["momentum"]
+    assert loaded.dtype == torch.float32
+    assert torch.equal(kept, loaded)
+    again.step()
+    assert torch.equal(kept, optimizer.state[x]["momentum"]), "it is a copy"
+
+
 @pytest.mark.parametrize("make", [Signum, Lion])
 def test_saved_and_resumed_it_goes_on_as_if_nothing_had_been(make: type[torch.optim.Optimizer]) -> None:
     whole, first = model(), model()

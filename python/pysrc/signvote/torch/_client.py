@@ -58,10 +58,10 @@ class Client:
         named = list(model.named_parameters())
         self._parameters = [parameter for _, parameter in named]
         for label, parameter in named:
-            if parameter.device.type != "cpu" or parameter.dtype != torch.float32:
-                raise _native.DeviceError(
-                    f"{label} is {parameter.dtype} on {parameter.device}: a worker of a server has float32 on the CPU"
-                )
+            if parameter.device.type != "cpu":
+                raise _native.DeviceError(f"{label} is on {parameter.device}: the model of a server's worker is on the CPU")
+            if parameter.dtype != torch.float32:
+                raise _native.DtypeError(f"{label} is {parameter.dtype}: the model of a server's worker is float32")
 
         def first(terms: _native.Terms) -> Tensor:
             if initial is not None:
@@ -111,8 +111,9 @@ class Client:
         """How the batch of the coming step went, for the server's page and log; without it the loss of a closure is told."""
         self._report = (loss, correct, samples)
 
-    def vote(self, parameters: Iterable[Tensor], loss: Any = None) -> None:
-        """Casts the ballot of the model's gradients, and waits for the next round: the parameters are then those after it."""
+    def vote(self, parameters: Iterable[Tensor], loss: Any = None, scale: float = 1.0) -> None:
+        """Casts the ballot of the model's gradients, which are so many times what they should be, and waits for the next round: the
+        parameters are then those after it."""
         if self.finished:
             raise MisuseError(f"the run is over: {self.reason}")
         if {id(parameter) for parameter in parameters} != {id(parameter) for parameter in self._parameters}:
@@ -124,6 +125,8 @@ class Client:
                 torch.zeros_like(parameter) if parameter.grad is None else parameter.grad for parameter in self._parameters
             ]
             gradient = torch.cat([gradient.reshape(-1) for gradient in gradients])
+            if scale != 1.0:
+                gradient /= scale
             _, bad = _native.momentum_pack(
                 gradient,
                 self._momentum,

@@ -30,6 +30,8 @@ class Scaler(Protocol):
 
     def get_scale(self) -> float: ...
 
+    def is_enabled(self) -> bool: ...
+
 
 @dataclass
 class _Pending:
@@ -60,18 +62,17 @@ def _finish_all(waiting: queue.SimpleQueue[_Pending | None]) -> None:
     streams: dict[torch.device, Any] = {}
     while (pending := waiting.get()) is not None:
         device = pending.buffer.device
-        with contextlib.ExitStack() as stack:
-            if device.type == "cuda":
-                if device not in streams:
-                    streams[device] = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
-                stack.enter_context(torch.cuda.stream(streams[device]))
-                streams[device].wait_stream(pending.stream)
-            try:
+        try:
+            with contextlib.ExitStack() as stack:
+                if device.type == "cuda":
+                    if device not in streams:
+                        streams[device] = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+                    stack.enter_context(torch.cuda.stream(streams[device]))
+                    streams[device].wait_stream(pending.stream)
                 pending.finish()
-            except Exception as error:  # Whoever waits for the gradient is told: nobody else can do anything.
-                pending.future.set_exception(error)  # type: ignore[arg-type]
-            else:
                 pending.future.set_result(pending.buffer)
+        except Exception as error:  # Whoever waits for the gradient is told: nobody else can do anything.
+            pending.future.set_exception(error)  # type: ignore[arg-type]
         # A bucket is not kept alive until the next one comes.
         del pending
 
@@ -104,7 +105,7 @@ class SignSGDState:
     What the optimizer sees is a gradient of +1, −1 and, where the vote is to hold, 0: use it with an optimizer that has no
     momentum, such as :class:`signvote.torch.SignSGD` or ``torch.optim.SGD(momentum=0)``.
 
-    If a gradient of any rank is not finite, that bucket is infinite on every rank, so that a ``GradScaler`` skips
+    If a gradient of any rank is not finite, that bucket is infinite on every rank, so that an enabled ``GradScaler`` skips
     the step everywhere. Without one that bucket is zero, and the others are as decided.
     """
 
@@ -237,7 +238,8 @@ class SignSGDState:
         sent = election.send(ballot, self.step)
         device = buffer.device
         future: torch.futures.Future[Tensor] = torch.futures.Future(devices=[] if device.type == "cpu" else [device])
-        unsound = 0.0 if self.grad_scaler is None else float("inf")
+        skips = self.grad_scaler is not None and self.grad_scaler.is_enabled()
+        unsound = float("inf") if skips else 0.0
         stream = torch.cuda.current_stream(device) if device.type == "cuda" else None
         self._finish_later(_Pending(election, sent, buffer, scale, unsound, stream, future))
         return future

@@ -11,7 +11,6 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.optim import Optimizer
 
-from .. import _native
 from .._native import MisuseError
 from . import _planes
 from ._client import Client
@@ -50,6 +49,10 @@ class _SignOptimizer(Optimizer):
             group = None if transport == "c10d" else transport
             assert not isinstance(group, (str, Client))
             self._election = Election(group, Rules(tie_policy, seed, min_voters))
+        if transport is not None:
+            # A GradScaler would skip the step of the one rank whose gradients are not finite, and the others would wait for its
+            # ballot: it leaves that, and the scale, to an optimizer that says this.
+            self._step_supports_amp_scaling = True
         self._warned = False
 
     def _pack(self, gradient: Tensor, parameter: Tensor, group: dict[str, Any], planes: list[Tensor]) -> Tensor:
@@ -78,37 +81,30 @@ class _SignOptimizer(Optimizer):
         return loss
 
     def _step_alone(self, group: dict[str, Any]) -> None:
-        foreach: list[Tensor] = []
         lr, decay = float(group["lr"]), group["weight_decay"]
+        parameters: list[Tensor] = []
+        votes: list[Tensor] = []
         for parameter in group["params"]:
             gradient = parameter.grad
             if gradient is None:
                 continue
-            if gradient.is_sparse:
-                raise MisuseError("sparse gradients have no sign to vote on: make the embedding dense")
             self._warn_of_twice(parameter, group)
-            on_cpu = parameter.device.type == "cpu" and parameter.dtype == torch.float32
-            fits = on_cpu and parameter.is_contiguous() and gradient.is_contiguous()
-            if not fits or group["foreach"]:
-                foreach.append(parameter)
-                continue
             count = _planes.words(parameter.numel())
-            planes = [torch.empty(count, dtype=torch.int64) for _ in range(2)]
-            self._pack(gradient.view(-1), parameter, group, planes)
-            _native.apply(parameter, planes[0], planes[1], lr, decay)
-        if foreach:
-            self._step_foreach(foreach, group, lr, decay)
-
-    def _step_foreach(self, parameters: list[Tensor], group: dict[str, Any], lr: float, decay: float) -> None:
-        """The same arithmetic by PyTorch's own operations: each rounded, none fused."""
-        signs = self._signs(parameters, [parameter.grad for parameter in parameters], group)
-        moves = torch._foreach_mul(parameters, decay)
-        torch._foreach_add_(moves, signs)
-        torch._foreach_mul_(moves, lr)
-        torch._foreach_sub_(parameters, moves)
-
-    def _signs(self, parameters: list[Tensor], gradients: Any, group: dict[str, Any]) -> tuple[Tensor, ...]:
-        raise NotImplementedError
+            signs, abstain = (torch.empty(count, dtype=torch.int64, device=parameter.device) for _ in range(2))
+            self._pack(_flat(gradient), parameter, group, [signs, abstain])
+            if not group["foreach"]:
+                _planes.apply(parameter, signs, abstain, lr, decay)
+                continue
+            vote = torch.empty(parameter.shape, dtype=parameter.dtype, device=parameter.device)
+            _planes.unpack(signs, abstain, vote.view(-1))
+            parameters.append(parameter)
+            votes.append(vote)
+        if parameters:
+            # The same arithmetic, many tensors at a time: each operation rounded, none fused.
+            moves = torch._foreach_mul(parameters, decay)
+            torch._foreach_add_(moves, votes)
+            torch._foreach_mul_(moves, lr)
+            torch._foreach_sub_(parameters, moves)
 
     def _warn_of_twice(self, parameter: Tensor, group: dict[str, Any]) -> None:
         if self._warned or not getattr(parameter, MARK, 0.0) or not self._keeps_momentum(group):
@@ -120,51 +116,52 @@ class _SignOptimizer(Optimizer):
             stacklevel=4,
         )
 
-    def _flat_pack(self) -> tuple[list[tuple[dict[str, Any], Tensor]], Tensor, Tensor, int, int]:
-        """All parameters with their groups, and the ballot over all of them, whether they have a gradient or not: the ranks
-        must agree on what they vote on."""
+    def _step_with_ranks(self, election: Election) -> None:
+        # All parameters, whether they have a gradient or not: the ranks must agree on what they vote on. Each begins at a word of
+        # its own: packed, and applied, where it lies; bits that are no coordinates are decided too, and not looked at.
         members = [(group, parameter) for group in self.param_groups for parameter in group["params"]]
-        return members, *self._ballot_over(members)
-
-    def _ballot_over(self, members: list[tuple[dict[str, Any], Tensor]]) -> tuple[Tensor, Tensor, int, int]:
-        # Each parameter begins at a word of its own, so that it is packed, and applied, where it lies.
+        lengths = [_planes.words(parameter.numel()) for _, parameter in members]
+        coordinates = sum(lengths) * _planes.BITS
         device = members[0][1].device
-        count = sum(_planes.words(parameter.numel()) for _, parameter in members)
-        signs = torch.zeros(count, dtype=torch.int64, device=device)
+        signs = torch.zeros(election.words(coordinates), dtype=torch.int64, device=device)
         abstain = torch.zeros_like(signs)
         abstained = non_finite = first = 0
-        for group, parameter in members:
-            after = first + _planes.words(parameter.numel())
-            gradient = parameter.grad if parameter.grad is not None else torch.zeros_like(parameter)
-            gradient = gradient.float().contiguous().view(-1)
-            planes = [signs[first:after], abstain[first:after]]
-            out, bad = self._pack(gradient, parameter, group, planes).tolist()
+        for (group, parameter), length in zip(members, lengths, strict=True):
+            gradient = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+            planes = [signs[first : first + length], abstain[first : first + length]]
+            out, bad = self._pack(_flat(gradient, self._scale()), parameter, group, planes).tolist()
             abstained, non_finite = abstained + out, non_finite + bad
-            first = after
-        return signs, abstain, abstained, non_finite
-
-    def _step_with_ranks(self, election: Election) -> None:
-        members, signs, abstain, abstained, non_finite = self._flat_pack()
-        words = election.words(signs.numel() * _planes.BITS)
-        padding = torch.zeros(words - signs.numel(), dtype=torch.int64, device=signs.device)
-        # Nobody has a vote on bits that are no coordinates; what is decided there is not looked at.
-        coordinates = signs.numel() * _planes.BITS
-        signs, abstain = torch.cat((signs, padding)), torch.cat((abstain, padding))
-        counts = [_planes.words(parameter.numel()) * _planes.BITS for _, parameter in members]
-        ballot = Ballot(list(enumerate(counts)), coordinates, signs, abstain, abstained > 0, non_finite == 0)
+            first += length
+        parts = [(number, length * _planes.BITS) for number, length in enumerate(lengths)]
+        ballot = Ballot(parts, coordinates, signs, abstain, abstained > 0, non_finite == 0)
         verdict = election.finish(election.send(ballot, self.param_groups[0]["steps"]))
         if not verdict.finite:
             return
         first = 0
-        for group, parameter in members:
-            after = first + _planes.words(parameter.numel())
-            hold = None if verdict.hold is None else verdict.hold[first:after]
-            _planes.apply(parameter, verdict.signs[first:after], hold, float(group["lr"]), group["weight_decay"])
-            first = after
+        for (group, parameter), length in zip(members, lengths, strict=True):
+            hold = None if verdict.hold is None else verdict.hold[first : first + length]
+            _planes.apply(parameter, verdict.signs[first : first + length], hold, float(group["lr"]), group["weight_decay"])
+            first += length
+
+    def _scale(self) -> float:
+        """What gradients are multiplied by: a ``GradScaler`` says so for the time of a step."""
+        scale = getattr(self, "grad_scale", None)
+        return 1.0 if scale is None else float(scale)
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """As of any optimizer; momentum stays float32, whatever the parameters are."""
+        super().load_state_dict(state_dict)
+        saved = state_dict["state"]
+        numbers = (number for group in state_dict["param_groups"] for number in group["params"])
+        parameters = (parameter for group in self.param_groups for parameter in group["params"])
+        for number, parameter in zip(numbers, parameters, strict=True):
+            if "momentum" in saved.get(number, {}):
+                kept = saved[number]["momentum"].to(parameter.device, torch.float32, copy=True)
+                self.state[parameter]["momentum"] = kept
 
     def _step_with_server(self, client: Client, loss: Any) -> None:
         parameters = [parameter for group in self.param_groups for parameter in group["params"]]
-        client.vote(parameters, loss)
+        client.vote(parameters, loss, self._scale())
         for group in self.param_groups:
             group["lr"] = client.lr
 
@@ -177,7 +174,7 @@ class Signum(_SignOptimizer):
         lr: η.
         momentum: β; 0 is signSGD. Not used with a server, whose terms have it.
         weight_decay: λ, which is multiplied by η.
-        foreach: PyTorch's own operations, many parameters at a time, where the native kernels would do.
+        foreach: the step by PyTorch's own operations, many parameters at a time.
         transport: with whom to vote in every step. None: with nobody, or gradients are verdicts already
             (:func:`signvote.torch.majority_vote_hook`). "c10d", or a process group: with its ranks.
             A :class:`signvote.torch.Client`: with the workers of its server.
@@ -217,18 +214,8 @@ class Signum(_SignOptimizer):
 
     def _pack(self, gradient: Tensor, parameter: Tensor, group: dict[str, Any], planes: list[Tensor]) -> Tensor:
         beta = group["momentum"]
-        kept = _kept(self.state[parameter], parameter, torch.float32) if beta else torch.zeros_like(gradient)
-        return _planes.momentum_pack(gradient, kept.view(-1), beta, planes[0], planes[1], self._abstain_on)
-
-    def _signs(self, parameters: list[Tensor], gradients: Any, group: dict[str, Any]) -> tuple[Tensor, ...]:
-        beta = group["momentum"]
-        if beta:
-            kept = [_kept(self.state[parameter], parameter, parameter.dtype) for parameter in parameters]
-            torch._foreach_mul_(kept, beta)
-            torch._foreach_add_(kept, torch._foreach_mul(gradients, _planes.rest(beta)))
-        else:
-            kept = gradients
-        return torch._foreach_sign(kept)
+        kept = _kept(self.state[parameter], parameter) if beta else torch.zeros_like(gradient)
+        return _planes.momentum_pack(gradient, kept, beta, planes[0], planes[1], self._abstain_on)
 
 
 class SignSGD(Signum):
@@ -244,14 +231,22 @@ class SignSGD(Signum):
         super().__init__(params, lr, 0.0, weight_decay, **options)
 
 
-def _kept(state: dict[str, Any], parameter: Tensor, dtype: torch.dtype) -> Tensor:
-    """A parameter's momentum, zero at first."""
+def _flat(gradient: Tensor, scale: float = 1.0) -> Tensor:
+    """A gradient as the kernels take it, without its scale."""
+    if gradient.is_sparse:
+        raise MisuseError("sparse gradients have no sign to vote on: make the embedding dense")
+    flat = gradient.float().contiguous().view(-1)
+    return flat if scale == 1.0 else flat / scale
+
+
+def _kept(state: dict[str, Any], parameter: Tensor) -> Tensor:
+    """A parameter's momentum, flat; zero at first."""
     kept = state.get("momentum")
     if kept is None:
         # In the order of its indices, however the parameter lies in memory.
-        kept = state["momentum"] = torch.zeros(parameter.shape, dtype=dtype, device=parameter.device)
+        kept = state["momentum"] = torch.zeros(parameter.shape, dtype=torch.float32, device=parameter.device)
     assert isinstance(kept, Tensor)
-    return kept
+    return kept.view(-1)
 
 
 class Lion(_SignOptimizer):
@@ -294,14 +289,5 @@ class Lion(_SignOptimizer):
         return any(group["betas"])
 
     def _pack(self, gradient: Tensor, parameter: Tensor, group: dict[str, Any], planes: list[Tensor]) -> Tensor:
-        kept = _kept(self.state[parameter], parameter, torch.float32).view(-1)
+        kept = _kept(self.state[parameter], parameter)
         return _planes.lion_pack(gradient, kept, group["betas"], planes[0], planes[1], self._abstain_on)
-
-    def _signs(self, parameters: list[Tensor], gradients: Any, group: dict[str, Any]) -> tuple[Tensor, ...]:
-        first, second = group["betas"]
-        kept = [_kept(self.state[parameter], parameter, parameter.dtype) for parameter in parameters]
-        votes = torch._foreach_mul(kept, first)
-        torch._foreach_add_(votes, torch._foreach_mul(gradients, _planes.rest(first)))
-        torch._foreach_mul_(kept, second)
-        torch._foreach_add_(kept, torch._foreach_mul(gradients, _planes.rest(second)))
-        return torch._foreach_sign(votes)

@@ -14,7 +14,7 @@ from torch import Tensor
 from .. import _native
 from .._native import MisuseError
 from . import _plain
-from ._plain import BITS, rest
+from ._plain import BITS
 
 __all__ = [
     "BITS",
@@ -27,7 +27,6 @@ __all__ = [
     "expand",
     "lion_pack",
     "momentum_pack",
-    "rest",
     "unpack",
     "words",
 ]

@@ -114,7 +114,9 @@ class Election:
 
     def _new_group(self) -> dist.ProcessGroup:
         timeout = _timeout_of(self.group or dist.group.WORLD)
-        group = dist.new_group(self.ranks, timeout, use_local_synchronization=self.group is not None)
+        # Not the job's backend, where this group has another.
+        backend = None if self.group is None else dist.get_backend_config(self.group)
+        group = dist.new_group(self.ranks, timeout, backend, use_local_synchronization=self.group is not None)
         assert isinstance(group, dist.ProcessGroup), "this rank is one of them"
         return group
 
@@ -243,6 +245,8 @@ class Election:
         """Names the ranks that are gone when a collective fails."""
         try:
             yield
+        except torch.OutOfMemoryError:
+            raise
         except RuntimeError as error:
             raise RankLostError(f"the vote failed: {self._roll_call()} ({error})") from error
 
@@ -253,7 +257,8 @@ class Election:
             with contextlib.suppress(RuntimeError):
                 group.abort()
         try:
-            store = PrefixStore("signvote/failed", dist.distributed_c10d._get_default_store())
+            # One election's word is not another's.
+            store = PrefixStore(f"signvote/failed/{self.ballots.group_name}", dist.distributed_c10d._get_default_store())
             store.set(str(self.rank), "")
             missing = set(range(self.size)) - {self.rank}
             end = time.monotonic() + ROLL_CALL
