@@ -41,7 +41,11 @@ def test_the_manifest_keeps_to_its_schema() -> None:
 
 
 def test_the_script_starts_a_rank_on_every_node(tmp_path: pathlib.Path) -> None:
-    for name, does in {"scontrol": "echo node1; echo node2", "srun": 'printf "%s\\n" "$@"'}.items():
+    programs = {
+        "scontrol": '[ "$1" = requeue ] && echo "requeue $2" || { echo node1; echo node2; }',
+        "srun": 'printf "%s\\n" "$@"; exit "${FAILS:-0}"',
+    }
+    for name, does in programs.items():
         program = tmp_path / name
         program.write_text(f"#!/bin/bash\n{does}\n")
         program.chmod(0o755)
@@ -55,6 +59,11 @@ def test_the_script_starts_a_rank_on_every_node(tmp_path: pathlib.Path) -> None:
     assert said[said.index("--nnodes") + 1] == "2"
     assert said[said.index("--rdzv-endpoint") + 1] == "node1:29500"
     assert said[-4:-1] == ["train.py", "--epochs", "5"]
+    for restarts, expected in [("0", "requeue 7"), ("10", "5")]:
+        failing = {**env, "FAILS": "3", "SLURM_RESTART_COUNT": restarts}
+        failed = subprocess.run([*script, "train.py", "5"], env=failing, check=False, capture_output=True, text=True)
+        assert failed.returncode == 3
+        assert failed.stdout.split("\n")[-2] == expected
     without = subprocess.run(script, env=env, check=False, capture_output=True, text=True)
     assert without.returncode == 2
     assert "usage" in without.stderr
