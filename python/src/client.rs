@@ -283,7 +283,8 @@ impl Client {
     }
 }
 
-/// Joins in a thread of its own, so that Ctrl-C is heard meanwhile.
+/// Joins in a thread of its own, so that Ctrl-C is heard meanwhile. The thread is then left behind: it keeps its place until a
+/// round is open or the process ends, and says goodbye.
 fn join(
     py: Python<'_>,
     connect: Connect,

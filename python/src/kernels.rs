@@ -81,13 +81,9 @@ pub(crate) fn momentum_pack(
 ) -> PyResult<(usize, usize)> {
     let on = self::abstain_on(abstain_on)?;
     check_beta(beta)?;
-    let (gradient, mut momentum) = (floats("gradient", gradient)?, floats_mut("momentum", momentum)?);
-    let (mut signs, mut abstain) = (plane_mut("signs", signs)?, plane_mut("abstain", abstain)?);
-    let (gradient, momentum) = (slice(&gradient)?, slice_mut(&mut momentum)?);
-    let (signs, abstain) = (slice_mut(&mut signs)?, slice_mut(&mut abstain)?);
-    expect("momentum", "coordinates", gradient.len(), momentum.len())?;
-    check_planes(gradient.len(), signs.len(), abstain.len())?;
-    Ok(counts(py.detach(|| kernels::momentum_pack(gradient, momentum, beta, on, signs, abstain))))
+    pack_with(py, [gradient, momentum, signs, abstain], |gradient, momentum, signs, abstain| {
+        kernels::momentum_pack(gradient, momentum, beta, on, signs, abstain)
+    })
 }
 
 /// Packs the signs of Lion's update, c = β₁·m + (1 − β₁)·g, and then moves its momentum, m = β₂·m + (1 − β₂)·g.
@@ -107,13 +103,24 @@ pub(crate) fn lion_pack(
     let on = self::abstain_on(abstain_on)?;
     check_beta(betas.0)?;
     check_beta(betas.1)?;
+    pack_with(py, [gradient, momentum, signs, abstain], |gradient, momentum, signs, abstain| {
+        kernels::lion_pack(gradient, momentum, betas, on, signs, abstain)
+    })
+}
+
+/// Runs a kernel that packs a gradient with a momentum: over gradient, momentum, signs and abstentions.
+fn pack_with(
+    py: Python<'_>,
+    [gradient, momentum, signs, abstain]: [&Bound<'_, PyAny>; 4],
+    kernel: impl FnOnce(&[f32], &mut [f32], &mut [u64], &mut [u64]) -> Packed + Send,
+) -> PyResult<(usize, usize)> {
     let (gradient, mut momentum) = (floats("gradient", gradient)?, floats_mut("momentum", momentum)?);
     let (mut signs, mut abstain) = (plane_mut("signs", signs)?, plane_mut("abstain", abstain)?);
     let (gradient, momentum) = (slice(&gradient)?, slice_mut(&mut momentum)?);
     let (signs, abstain) = (slice_mut(&mut signs)?, slice_mut(&mut abstain)?);
     expect("momentum", "coordinates", gradient.len(), momentum.len())?;
     check_planes(gradient.len(), signs.len(), abstain.len())?;
-    Ok(counts(py.detach(|| kernels::lion_pack(gradient, momentum, betas, on, signs, abstain))))
+    Ok(counts(py.detach(|| kernel(gradient, momentum, signs, abstain))))
 }
 
 fn check_beta(beta: f32) -> PyResult<()> {

@@ -54,16 +54,18 @@ def test_pack_takes_both_widths(dtype: str) -> None:
     assert abstained == np.sum(drawn == 0) + 1
 
 
+def packed(ballot: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    signs, abstain = planes(len(ballot))
+    signvote.pack(ballot.astype(np.float32), signs, abstain)
+    return signs, abstain
+
+
 @pytest.mark.parametrize("tie", ["hold", "positive"])
 @pytest.mark.parametrize("voters", [1, 2, 3, 8])
 def test_the_majority_is_that_of_the_reference(voters: int, tie: str) -> None:
     count = 1000
     cast = [reference.ballot(values(count, 10 + voter)) for voter in range(voters)]
-    ballots = []
-    for ballot in cast:
-        signs, abstain = planes(count)
-        signvote.pack(ballot.astype(np.float32), signs, abstain)
-        ballots.append((signs, abstain))
+    ballots = [packed(ballot) for ballot in cast]
     signs, hold = planes(count)
     holds = signvote.decide(ballots, count, signs, hold, tie=tie)
     expected = reference.majority(cast, tie)
@@ -106,11 +108,7 @@ def test_a_tensor_has_the_same_coins_wherever_it_lies() -> None:
 def test_a_coin_turns_ties_and_nothing_else() -> None:
     count = 1000
     cast = [reference.ballot(values(count, 10 + voter)) for voter in range(4)]
-    ballots = []
-    for ballot in cast:
-        signs, abstain = planes(count)
-        signvote.pack(ballot.astype(np.float32), signs, abstain)
-        ballots.append((signs, abstain))
+    ballots = [packed(ballot) for ballot in cast]
     coins, _ = planes(count)
     signvote.coins([(0, count)], coins, seed=1, step=1)
     signs, hold = planes(count)
