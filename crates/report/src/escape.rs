@@ -39,18 +39,7 @@ impl fmt::Display for Markdown<'_> {
                 out.write_str(word)?;
                 continue;
             }
-            // What begins a list or a heading does so at the start of a line only, and numbers are never escaped within.
-            let mut rest = word;
-            if index == 0 {
-                let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
-                let marker = rest[digits..].starts_with(['.', ')']) && digits > 0;
-                if marker || (digits == 0 && rest.starts_with(['-', '+', '=', '#'])) {
-                    out.write_str(&rest[..digits])?;
-                    out.write_str("\\")?;
-                    out.write_str(&rest[digits..=digits])?;
-                    rest = &rest[digits + 1..];
-                }
-            }
+            let rest = if index == 0 { after_marker(word, out)? } else { word };
             for character in rest.chars() {
                 if matches!(character, '\\' | '`' | '*' | '_' | '[' | ']' | '<' | '>' | '|' | '&' | '~' | '$')
                 {
@@ -61,6 +50,23 @@ impl fmt::Display for Markdown<'_> {
         }
         Ok(())
     }
+}
+
+/// Escapes a first word that would begin a list or a heading, or underline one; what is left of the word.
+fn after_marker<'a>(word: &'a str, out: &mut fmt::Formatter<'_>) -> Result<&'a str, fmt::Error> {
+    let digits = word.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, rest) = word.split_at(digits);
+    let marks = if digits > 0 {
+        matches!(rest, "." | ")")
+    } else {
+        ['-', '+', '=', '#'].iter().any(|mark| !rest.is_empty() && rest.chars().all(|other| other == *mark))
+    };
+    if marks {
+        write!(out, "{number}\\")?;
+        out.write_str(&rest[..1])?;
+        return Ok(&rest[1..]);
+    }
+    Ok(word)
 }
 
 /// A word that may stand as a link as it is: `https`, and nothing that any of the languages reads as markup.
@@ -102,6 +108,9 @@ mod tests {
             ("a|b *c* _d_ <e>", "a\\|b \\*c\\* \\_d\\_ \\<e\\>"),
             ("# no heading\n- no list", "\\# no heading - no list"),
             ("1. no list, 2.5", "1\\. no list, 2.5"),
+            ("0.5 to 1", "0.5 to 1"),
+            ("-3", "-3"),
+            ("---", "\\---"),
             ("10 workers, −3 - 4", "10 workers, −3 - 4"),
             ("[x](javascript:y)", "\\[x\\](javascript:y)"),
             ("see https://arxiv.org/abs/1810.05291 a_b", "see https://arxiv.org/abs/1810.05291 a\\_b"),

@@ -168,10 +168,10 @@ fn write_check(out: &mut String, id: &str, check: &Check) -> fmt::Result {
 fn write_table(out: &mut String, table: &Table) -> fmt::Result {
     let title = Xml(&table.title);
     // Wide tables scroll in a box of their own, which the keyboard must be able to reach.
-    writeln!(out, "<div class=\"table\" role=\"region\" tabindex=\"0\" aria-label=\"{title}\">\n<table>")?;
     if !table.title.is_empty() {
-        writeln!(out, "<caption>{title}</caption>")?;
+        writeln!(out, "<p class=\"caption\">{title}</p>")?;
     }
+    writeln!(out, "<div class=\"table\" role=\"region\" tabindex=\"0\" aria-label=\"{title}\">\n<table>")?;
     let class = |column: usize, shade: bool| match (shade, table.numeric(column)) {
         (true, _) => " class=\"shade\"",
         (false, true) => " class=\"number\"",
@@ -222,8 +222,10 @@ fn paragraphs(out: &mut String, class: &str, text: &str) -> fmt::Result {
             if index > 0 {
                 out.push(' ');
             }
-            if is_link(word) {
-                write!(out, "<a href=\"{0}\">{0}</a>", Xml(word))?;
+            // A full stop or comma behind an address does not belong to it.
+            let address = word.trim_end_matches(['.', ',', ';', ':', ')', '?', '!']);
+            if is_link(address) {
+                write!(out, "<a href=\"{0}\">{0}</a>{1}", Xml(address), Xml(&word[address.len()..]))?;
             } else {
                 write!(out, "{}", Xml(word))?;
             }

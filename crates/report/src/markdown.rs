@@ -21,11 +21,8 @@ fn write_page(out: &mut String, report: &Report, figures: &[Vec<Figure>]) -> fmt
     let took = text::duration(report.seconds).unwrap_or_default();
     for (name, value) in [("Machine", &report.machine), ("Took", &took)] {
         if !value.is_empty() {
-            writeln!(out, "- {name}: {}", Markdown(value))?;
+            write!(out, "{name}: {}\n\n", Markdown(value))?;
         }
-    }
-    if !(report.machine.is_empty() && took.is_empty()) {
-        out.push('\n');
     }
     command(out, "Made by:", &report.command)?;
     for (section, figures) in report.sections.iter().zip(figures) {

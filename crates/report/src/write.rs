@@ -23,7 +23,7 @@ impl Report {
     ///
     /// # Errors
     /// If two sections, or two plots of a section, have the same id, or one that is no file name; if a fixed range is
-    /// none; if the disk is full or refuses: then old files are still there, and no parts of new ones.
+    /// none; if a row of a table is not as long as its header; if the disk is full or refuses: then old files are still there, and no parts of new ones.
     pub fn write(&self, directory: &Path) -> Result<(), Error> {
         self.check()?;
         let figures = self.figures()?;
@@ -71,6 +71,14 @@ impl Report {
         };
         for section in &self.sections {
             claim(&section.id, &section.id, &format!("section {:?}", section.title))?;
+            for table in &section.tables {
+                if let Some(row) = table.rows.iter().find(|row| row.len() != table.header.len()) {
+                    let part = format!("section {}, table {:?}", section.id, table.title);
+                    let reason =
+                        format!("expected rows of {} cells, got one of {}", table.header.len(), row.len());
+                    return Err(Error::misuse(part, reason));
+                }
+            }
             for plot in &section.plots {
                 let part = format!("section {}, plot {:?}", section.id, plot.title);
                 claim(&format!("{}-{}", section.id, plot.id), &plot.id, &part)?;

@@ -21,14 +21,13 @@ pub(crate) struct Canvas<'a> {
     out: &'a mut String,
     size: (u32, u32),
     id: &'a str,
-    clip: bool,
     ink: Option<Ink>,
 }
 
 impl<'a> Canvas<'a> {
     /// A canvas of `size`, in steps. Elements are appended to `out`.
-    pub(crate) fn new(out: &'a mut String, size: (u32, u32), id: &'a str, clip: bool) -> Self {
-        Self { out, size, id, clip, ink: None }
+    pub(crate) fn new(out: &'a mut String, size: (u32, u32), id: &'a str) -> Self {
+        Self { out, size, id, ink: None }
     }
 
     fn element(
@@ -40,7 +39,7 @@ impl<'a> Canvas<'a> {
         let draw = || {
             if self.ink != Some(ink) {
                 self.close();
-                ink.open(self.out, self.id, self.clip)?;
+                ink.open(self.out, self.id)?;
                 self.ink = Some(ink);
             }
             write(self.out, ink)

@@ -55,7 +55,8 @@ impl<'a> Curves<'a> {
                 match curves.fit(plot, &places, point) {
                     Fit::Good(point) => runs.last_mut().into_iter().for_each(|run| run.push(point)),
                     Fit::Outside(point) => {
-                        curves.outside += 1;
+                        // A formula goes on for ever.
+                        curves.outside += usize::from(!series.law);
                         runs.last_mut().into_iter().for_each(|run| run.push(point));
                     }
                     Fit::None => {

@@ -1,12 +1,12 @@
 //! Where everything goes on the sheet: from top to bottom, in units.
 
 use super::curves::Curves;
-use super::ink::{Look, NOTES, TITLE, WORDS};
+use super::ink::{Ink, Look, NOTES, Role, TITLE, WORDS};
 use super::ruler::Ruler;
-use crate::{Kind, Plot, text};
+use crate::{Along, Kind, Plot, Reference, text};
 
-/// Width of the sheet. With letters of 13 units it can still be read on a telephone, which shows three quarters of it.
-pub(crate) const WIDTH: f64 = 460.0;
+/// Width of the sheet. A telephone shows it at five sixths of that, so that letters of 13 units are as large as a small print.
+pub(crate) const WIDTH: f64 = 400.0;
 /// Around everything.
 pub(crate) const PAD: f64 = 10.0;
 /// Length of tick marks.
@@ -16,7 +16,7 @@ pub(crate) const SAMPLE: f64 = 32.0;
 /// Distance of lines of text, in sizes of it.
 pub(crate) const LINE: f64 = 1.3;
 
-const HEIGHT: f64 = 236.0;
+const HEIGHT: f64 = 205.0;
 /// The longest name that is written upright below a bar.
 const UPRIGHT: f64 = 130.0;
 
@@ -39,17 +39,28 @@ pub(crate) struct Frame {
     pub(crate) y: Ruler,
 }
 
+/// What an entry of the legend shows.
+#[derive(Clone, Copy)]
+pub(crate) enum Sample {
+    Measured(Look),
+    Law(Look),
+    Reference,
+}
+
 /// Names of places on the horizontal axis, in lines.
 pub(crate) enum Names {
-    Level(Vec<Vec<String>>),
+    Level {
+        /// Smaller if they fit then.
+        role: Role,
+        lines: Vec<Vec<String>>,
+    },
     /// They are too long to stand beside each other.
     Upright(Vec<String>),
 }
 
 /// An entry of the legend.
 pub(crate) struct Entry {
-    pub(crate) look: Look,
-    pub(crate) law: bool,
+    pub(crate) sample: Sample,
     /// The left end of the sample.
     pub(crate) x: f64,
     /// The lines of the name.
@@ -83,28 +94,42 @@ impl Frame {
         cursor = bottom + 2.0 * TICK + names.height();
         cursor += if plot.x.label.trim().is_empty() { 0.0 } else { 3.0 };
         let x_label = stack(&mut cursor, text::wrap(&plot.x.label, WORDS, inner), WORDS);
-        let legend = legend(&mut cursor, curves);
+        let legend = legend(&mut cursor, plot, curves);
         cursor += if notes.is_empty() { 0.0 } else { 6.0 };
         let notes = notes.iter().flat_map(|note| text::wrap(note, NOTES, inner)).collect();
         let notes = stack(&mut cursor, notes, NOTES);
         let height = (cursor + PAD).ceil();
         Self { height, left, right, top, bottom, title, y_label, x_label, notes, names, legend, x, y }
     }
+
+    /// Whether a reference line crosses the plot.
+    pub(crate) fn shows(&self, reference: &Reference) -> bool {
+        match reference.along {
+            Along::Horizontal => self.y.contains(reference.at),
+            Along::Vertical => self.x.contains(reference.at),
+        }
+    }
 }
 
 impl Names {
     fn new(names: &[String], room: f64) -> Self {
-        let words = names.iter().flat_map(|name| name.split_whitespace());
-        if words.map(|word| text::width(word, WORDS)).fold(0.0, f64::max) > room {
-            return Self::Upright(names.iter().map(|name| text::shorten(name, WORDS, UPRIGHT)).collect());
+        for role in [Role::Words, Role::Notes] {
+            let size = Ink::new(role).size();
+            let words = names.iter().flat_map(|name| name.split_whitespace());
+            if words.map(|word| text::width(word, size)).fold(0.0, f64::max) <= room {
+                return Self::Level {
+                    role,
+                    lines: names.iter().map(|name| text::wrap(name, size, room)).collect(),
+                };
+            }
         }
-        Self::Level(names.iter().map(|name| text::wrap(name, WORDS, room)).collect())
+        Self::Upright(names.iter().map(|name| text::shorten(name, WORDS, UPRIGHT)).collect())
     }
 
     fn height(&self) -> f64 {
         match self {
             // Numbers are one line.
-            Self::Level(names) => names.iter().map(Vec::len).max().unwrap_or(1) as f64 * WORDS * LINE,
+            Self::Level { lines, .. } => lines.iter().map(Vec::len).max().unwrap_or(1) as f64 * WORDS * LINE,
             Self::Upright(names) => names.iter().map(|name| text::width(name, WORDS)).fold(0.0, f64::max),
         }
     }
@@ -128,15 +153,25 @@ fn spaced(ruler: &Ruler, length: f64, need: impl Fn(&str) -> f64) -> bool {
 }
 
 /// Below the plot, where it covers nothing: entries in rows, as many as there is room for.
-fn legend(cursor: &mut f64, curves: &Curves<'_>) -> Vec<Entry> {
+fn legend(cursor: &mut f64, plot: &Plot, curves: &Curves<'_>) -> Vec<Entry> {
+    let mut names: Vec<_> = curves
+        .all
+        .iter()
+        .map(|curve| {
+            (if curve.law { Sample::Law(curve.look) } else { Sample::Measured(curve.look) }, curve.name)
+        })
+        .collect();
+    // Between bars there is no room for a label.
+    if plot.kind == Kind::Bars {
+        names.extend(plot.references.iter().map(|reference| (Sample::Reference, reference.label.as_str())));
+    }
     let mut entries = Vec::new();
-    let mut x = PAD;
-    let mut row = 0.0;
-    for curve in curves.all.iter().filter(|curve| !curve.name.trim().is_empty()) {
+    let (mut x, mut row) = (PAD, 0.0);
+    for (sample, name) in names.into_iter().filter(|(_, name)| !name.trim().is_empty()) {
         if entries.is_empty() {
             *cursor += 7.0;
         }
-        let lines = text::wrap(curve.name, WORDS, WIDTH - 2.0 * PAD - SAMPLE - 6.0);
+        let lines = text::wrap(name, WORDS, WIDTH - 2.0 * PAD - SAMPLE - 6.0);
         let width = lines.iter().map(|line| text::width(line, WORDS)).fold(0.0, f64::max) + SAMPLE + 6.0;
         if x + width > WIDTH - PAD && x > PAD {
             *cursor += row;
@@ -145,8 +180,8 @@ fn legend(cursor: &mut f64, curves: &Curves<'_>) -> Vec<Entry> {
         let mut below = *cursor;
         let lines = stack(&mut below, lines, WORDS);
         row = f64::max(row, below - *cursor + 1.5);
-        entries.push(Entry { look: curve.look, law: curve.law, x, lines });
-        x += width + 18.0;
+        entries.push(Entry { sample, x, lines });
+        x += width + 16.0;
     }
     *cursor += row;
     entries

@@ -14,9 +14,10 @@ pub(crate) const WORDS: f64 = 13.0;
 /// Size of notes.
 pub(crate) const NOTES: f64 = 12.0;
 
-/// Okabe and Ito's colours, those first that stand out on white as well as on black. The seventh is the text's own.
+/// Okabe and Ito's colours, those first that stand out on white as well as on black. The seventh is the text's own, and the
+/// last, their yellow, is darker than theirs, which would not be seen on white.
 const PALETTE: [&str; 8] =
-    ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", FOREGROUND, "#F0E442"];
+    ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", FOREGROUND, "#BFAE00"];
 const FOREGROUND: &str = "#1d2025";
 /// The place of the text's own colour in the palette.
 pub(crate) const OWN: u8 = 6;
@@ -51,6 +52,8 @@ pub(crate) enum Role {
     /// The area between the ends of what varies, or under steps.
     Band,
     Line,
+    /// A line of so many points that a thick one would be a band.
+    Thin,
     Law,
     /// From the lowest to the highest.
     Whisker,
@@ -63,7 +66,7 @@ pub(crate) enum Role {
     Over,
 }
 
-const ROLES: [Role; 15] = [
+const ROLES: [Role; 16] = [
     Role::Paper,
     Role::Fine,
     Role::Grid,
@@ -71,6 +74,7 @@ const ROLES: [Role; 15] = [
     Role::Reference,
     Role::Band,
     Role::Line,
+    Role::Thin,
     Role::Law,
     Role::Whisker,
     Role::Mark,
@@ -146,8 +150,8 @@ impl Ink {
     }
 
     /// Begins the group of what is drawn with it. Attributes are for those who have the file alone, on white paper; classes are
-    /// for the page, whose style sheet changes what depends on the theme. `clip` cuts off what a fixed range leaves out.
-    pub(crate) fn open(self, out: &mut String, id: &str, clip: bool) -> fmt::Result {
+    /// for the page, whose style sheet changes what depends on the theme.
+    pub(crate) fn open(self, out: &mut String, id: &str) -> fmt::Result {
         let colour = PALETTE[usize::from(self.look.colour % 8)];
         let own = self.look.colour == OWN;
         let line = if own { "class=\"own-line\" " } else { "" };
@@ -172,7 +176,9 @@ impl Ink {
                 out,
                 "{line}fill=\"none\" stroke=\"{colour}\" stroke-width=\"2\" stroke-linejoin=\"round\"{dashes}"
             ),
-            Role::Law => write!(out, "{line}fill=\"none\" stroke=\"{colour}\" stroke-width=\"1.3\"{dashes}"),
+            Role::Thin | Role::Law => {
+                write!(out, "{line}fill=\"none\" stroke=\"{colour}\" stroke-width=\"1.3\"{dashes}")
+            }
             Role::Whisker => write!(out, "{line}fill=\"none\" stroke=\"{colour}\" stroke-width=\"1.4\""),
             // An edge in the colour of the paper keeps markers apart where they meet.
             Role::Mark => write!(
@@ -196,16 +202,13 @@ impl Ink {
                  stroke-linejoin=\"round\" paint-order=\"stroke\""
             ),
         }?;
-        if clip && matches!(self.role, Role::Band | Role::Line | Role::Law | Role::Whisker | Role::Bar) {
-            write!(out, " clip-path=\"url(#{id}.inside)\"")?;
-        }
         out.push_str(">\n");
         Ok(())
     }
 }
 
 /// The patterns that bars are filled with.
-pub(crate) fn hatchings(out: &mut String, id: &str, looks: &[Look]) -> fmt::Result {
+pub(crate) fn hatchings(out: &mut String, id: &str, looks: impl Iterator<Item = Look>) -> fmt::Result {
     for look in looks {
         let pattern = look.pattern % 8;
         let colour = PALETTE[usize::from(look.colour % 8)];
