@@ -90,9 +90,6 @@ impl<'a> Curves<'a> {
             .filter(|(low, high)| has_place(Scale::Linear, *low) && has_place(Scale::Linear, *high));
         let spread = spread.map(|(low, high)| (low.min(high), low.max(high)));
         let point = Point { x, spread, ..*point };
-        let within = |range: Option<(f64, f64)>, value: f64| {
-            range.is_none_or(|(low, high)| (low..=high).contains(&value))
-        };
         let named = self.names.is_empty() || (-0.5..=self.names.len() as f64 - 0.5).contains(&x);
         if named && within(plot.x.range, x) && within(plot.y.range, point.y) {
             Fit::Good(point)
@@ -110,7 +107,8 @@ impl<'a> Curves<'a> {
         if !self.names.is_empty() {
             return Ruler::names(self.names.len());
         }
-        let values = self.all.iter().flat_map(Curve::points).map(|point| point.x);
+        let seen = |point: &&Point| within(plot.y.range, point.y);
+        let values = self.all.iter().flat_map(Curve::points).filter(seen).map(|point| point.x);
         let (low, high) = extent(values.chain(references(plot, Along::Vertical)), plot.x.scale);
         let margin = if plot.kind == Kind::Histogram { 0.0 } else { 0.02 };
         ruler(&plot.x, (low, high), margin, false, fits)
@@ -120,7 +118,8 @@ impl<'a> Curves<'a> {
     pub(crate) fn y_ruler(&self, plot: &Plot, headroom: f64, fits: impl Fn(&Ruler) -> bool) -> Ruler {
         let ends =
             |point: &Point| [Some(point.y), point.spread.map(|ends| ends.0), point.spread.map(|ends| ends.1)];
-        let values = self.all.iter().flat_map(Curve::points).flat_map(ends).flatten();
+        let seen = |point: &&Point| within(plot.x.range, point.x);
+        let values = self.all.iter().flat_map(Curve::points).filter(seen).flat_map(ends).flatten();
         let (mut low, mut high) = extent(values.chain(references(plot, Along::Horizontal)), plot.y.scale);
         let standing = matches!(plot.kind, Kind::Bars | Kind::Histogram);
         if plot.y.scale == Scale::Log {
@@ -138,6 +137,10 @@ impl<'a> Curves<'a> {
         high += (high - low) * headroom;
         ruler(&plot.y, (low, high), 0.0, true, fits)
     }
+}
+
+fn within(range: Option<(f64, f64)>, value: f64) -> bool {
+    range.is_none_or(|(low, high)| (low..=high).contains(&value))
 }
 
 enum Fit {
@@ -245,6 +248,9 @@ mod tests {
         assert_eq!((curves.unfit, curves.outside), (0, 2));
         let ruler = curves.y_ruler(&plot, 0.0, |_| true);
         assert_eq!((ruler.low, ruler.high), (0.0, 2.0));
+        // An axis without a range of its own has that of what is seen.
+        let free = Plot { x: Axis::linear("").between(0.0, 1.5), y: Axis::linear(""), ..plot };
+        assert!(Curves::of(&free).y_ruler(&free, 0.0, |_| true).high < 1.1);
     }
 
     #[test]
