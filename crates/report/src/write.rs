@@ -23,7 +23,8 @@ impl Report {
     ///
     /// # Errors
     /// If two sections, or two plots of a section, have the same id, or one that is no file name; if a fixed range is
-    /// none; if a row of a table is not as long as its header; if the disk is full or refuses: then old files are still there, and no parts of new ones.
+    /// none; if a row of a table is not as long as its header; if the disk is full or refuses: then old files are still
+    /// there, and no parts of new ones.
     pub fn write(&self, directory: &Path) -> Result<(), Error> {
         self.check()?;
         let figures = self.figures()?;
