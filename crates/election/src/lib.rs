@@ -10,11 +10,12 @@
 //! - [`Server`] / [`Output`]: the election's side of a run.
 //! - [`Voter`] / [`Step`]: one worker's side.
 //! - [`Replica`], [`Record`], [`Auditor`]: a run's history, replayed and checked.
-//! - [`Exchange`]: the seam towards learning; [`Solo`] is the smallest one.
+//! - [`Exchange`]: the seam towards learning; [`Solo`] is the smallest one. [`Assembly`]: all workers in one process.
 //! - [`Terms`], [`Schedule`], [`TiePolicy`], [`Optimizer`]: what a run agrees on.
 //! - [`DigestTree`]: digests of a replica of which a slice can be verified.
 #![forbid(unsafe_code)]
 
+mod assembly;
 mod audit;
 mod ballots;
 mod chain;
@@ -39,6 +40,7 @@ mod terms;
 mod voter;
 pub mod wire;
 
+pub use assembly::Assembly;
 pub use audit::{Auditor, Checked};
 pub use chain::ChainHash;
 pub use chunks::Chunking;

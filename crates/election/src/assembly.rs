@@ -1,0 +1,255 @@
+//! A whole election in one process.
+
+use std::time::Duration;
+
+use crate::{
+    Config, Error, ExchangeError, Greeting, Layout, Origin, Output, PeerId, Round, Server, Settings, Slot,
+    Step, Voter, WorkerRecord,
+};
+
+const NOW: Duration = Duration::ZERO;
+
+/// A server and all its workers in one process: what a simulator votes through.
+///
+/// It is the election of the network, frame by frame, without sockets, threads or a clock: every worker has a [`Voter`], and
+/// with it a replica of its own. A round closes when all have cast; a worker that has nothing to say casts a ballot of
+/// abstentions.
+#[derive(Debug)]
+pub struct Assembly {
+    server: Server,
+    voters: Vec<Voter>,
+    /// Voters that may vote in the open round.
+    open: Vec<bool>,
+    finished: bool,
+}
+
+impl Assembly {
+    /// An election of `config.terms.workers` workers that starts from `x`. Deadline, quorum and shards of the configuration
+    /// do not matter, because nobody is late.
+    ///
+    /// # Errors
+    /// If the configuration contradicts itself, or `x` has not the layout's d coordinates.
+    pub fn new(mut config: Config, layout: Layout, x: Vec<f32>) -> Result<Self, ExchangeError> {
+        let workers = config.terms.workers;
+        config.initial = Some((layout.clone(), x.clone(), Settings::default()));
+        // Nobody comes back to catch up.
+        config.ring_bytes = 0;
+        let greeting = |number: u16| Greeting {
+            layout: layout.clone(),
+            settings: Settings::default(),
+            run: None,
+            slot: Slot::new(number),
+            name: format!("worker-{number}"),
+            key: None,
+        };
+        let voters: Vec<_> = (1..=workers).map(|number| Voter::new(greeting(number))).collect();
+        let open = vec![false; voters.len()];
+        let mut server = Server::new(config)?;
+        for voter in 0..voters.len() {
+            server.connected(NOW, peer(voter), Origin::default());
+        }
+        let mut assembly = Self { server, voters, open, finished: false };
+        (0..assembly.voters.len()).for_each(|voter| assembly.hear(voter));
+        assembly.carry()?;
+        // The server has its own, and compares.
+        assembly.voters.iter_mut().try_for_each(|voter| voter.provide(x.clone()))?;
+        (0..assembly.voters.len()).for_each(|voter| assembly.hear(voter));
+        assembly.answer()?;
+        Ok(assembly)
+    }
+
+    /// x after the last committed round.
+    pub fn parameters(&self) -> &[f32] {
+        self.voters[0].parameters()
+    }
+
+    /// Rounds committed.
+    pub fn round(&self) -> Round {
+        self.server.round()
+    }
+
+    /// Whether the last round of the terms is committed.
+    pub fn is_finished(&self) -> bool {
+        self.finished
+    }
+
+    /// How each worker has voted so far, in order of their places.
+    pub fn records(&self) -> Vec<WorkerRecord> {
+        self.server.records()
+    }
+
+    /// Casts the ballot of the worker in place `index`, counted from 0: planes of d coordinates, as `signvote-kernels` has them.
+    ///
+    /// # Errors
+    /// If there is no such worker, it has cast already, or the planes are not those of d coordinates.
+    pub fn cast(&mut self, index: usize, signs: &[u64], abstain: &[u64]) -> Result<(), ExchangeError> {
+        if self.open.get(index) != Some(&true) {
+            let round = self.round();
+            let text =
+                format!("worker {} of {} has no vote to cast in round {round}", index + 1, self.voters.len());
+            return Err(Error::Misuse(text).into());
+        }
+        self.voters[index].submit_signs(0, signs, abstain)?;
+        self.open[index] = false;
+        self.hear(index);
+        Ok(())
+    }
+
+    /// Closes the round, once everyone has cast.
+    ///
+    /// # Errors
+    /// If somebody has not.
+    pub fn commit(&mut self) -> Result<(), ExchangeError> {
+        let missing = self.open.iter().filter(|&&open| open).count();
+        if missing > 0 || self.finished {
+            let text = format!("{missing} of {} workers have not cast their ballots", self.voters.len());
+            return Err(Error::Misuse(text).into());
+        }
+        self.answer()
+    }
+
+    /// Takes to the server what a worker says.
+    fn hear(&mut self, index: usize) {
+        while let Some(frame) = self.voters[index].poll_transmit() {
+            self.server.handle(NOW, peer(index), &frame);
+        }
+    }
+
+    /// Takes to the workers what the server says, and back what they answer, until nobody has anything to say.
+    fn carry(&mut self) -> Result<(), ExchangeError> {
+        loop {
+            let mut spoken_to = Vec::new();
+            while let Some(output) = self.server.poll() {
+                match output {
+                    Output::Send { peer, frame } => {
+                        let index = peer.0 as usize;
+                        self.voters[index].handle(&frame)?;
+                        spoken_to.push(index);
+                    }
+                    // What is left to say has been said.
+                    Output::Close { .. } | Output::Done => self.finished = true,
+                    _ => {}
+                }
+            }
+            if spoken_to.is_empty() {
+                return Ok(());
+            }
+            spoken_to.sort_unstable();
+            spoken_to.dedup();
+            for index in spoken_to {
+                self.hear(index);
+                // Nothing waits on its way: who is brought up to the run's state is given the next piece.
+                self.server.drained(NOW, peer(index));
+            }
+        }
+    }
+
+    /// The same, after which everyone may vote again, or the run is over.
+    fn answer(&mut self) -> Result<(), ExchangeError> {
+        self.carry()?;
+        for (voter, open) in self.voters.iter_mut().zip(&mut self.open) {
+            while let Some(step) = voter.poll_step() {
+                match step {
+                    Step::Open { .. } => *open = true,
+                    Step::Finished { .. } => {
+                        *open = false;
+                        self.finished = true;
+                    }
+                    _ => {}
+                }
+            }
+        }
+        if self.finished || self.open.iter().all(|&open| open) {
+            return Ok(());
+        }
+        Err(ExchangeError::Lost("the election stands still, though everyone has voted".into()))
+    }
+}
+
+fn peer(index: usize) -> PeerId {
+    PeerId(index as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use signvote_kernels::{AbstainOn, Ballot, Tie, apply, decide, words};
+
+    use super::*;
+    use crate::{AggregateKind, RunId, Schedule, Shape, TensorSpec, Terms, TiePolicy};
+
+    const DIMENSION: usize = 200;
+
+    fn config(workers: u16, rounds: u64) -> Config {
+        let terms = Terms {
+            run: RunId([1; 16]),
+            workers,
+            batch: 1,
+            seed: 3,
+            rounds,
+            aggregate: AggregateKind::Vote,
+            beta: 0.0,
+            abstain_on: AbstainOn::Momentum,
+            chunk_coordinates: 128,
+            digest_every: 2,
+            max_non_finite: 0,
+            signed: false,
+            settings: Settings::default(),
+        };
+        let schedule = Schedule::new(0.25, 0, rounds, Shape::Constant).unwrap();
+        Config { tie: TiePolicy::Hold, weight_decay: 0.125, ..Config::new(terms, schedule) }
+    }
+
+    fn layout() -> Layout {
+        Layout::new(vec![TensorSpec { name: "x".into(), shape: vec![DIMENSION] }]).unwrap()
+    }
+
+    /// Planes of pseudo-random votes, of which a quarter abstain.
+    fn ballot(round: u64, worker: u64) -> (Vec<u64>, Vec<u64>) {
+        let word = |plane: u64, word: usize| {
+            signvote_kernels::coin_word(round << 32 | worker << 8 | plane, word as u64)
+        };
+        let abstain: Vec<u64> = (0..words(DIMENSION)).map(|at| word(1, at) & word(2, at)).collect();
+        let mut signs: Vec<u64> =
+            abstain.iter().enumerate().map(|(at, abstain)| word(3, at) & !abstain).collect();
+        let mut abstain = abstain;
+        signvote_kernels::canonicalise(&mut signs, Some(&mut abstain), DIMENSION);
+        (signs, abstain)
+    }
+
+    #[test]
+    fn an_assembly_decides_and_steps_as_the_kernels_do() {
+        let (workers, rounds) = (5, 6);
+        let start: Vec<f32> = (0..DIMENSION).map(|i| i as f32).collect();
+        let mut assembly = Assembly::new(config(workers, rounds), layout(), start.clone()).unwrap();
+        let mut x = start;
+        for round in 0..rounds {
+            assert_eq!(assembly.round(), Round(round));
+            let ballots: Vec<_> = (0..u64::from(workers)).map(|worker| ballot(round, worker)).collect();
+            // In any order.
+            for (index, (signs, abstain)) in ballots.iter().enumerate().rev() {
+                assembly.cast(index, signs, abstain).unwrap();
+            }
+            assembly.commit().unwrap();
+            let (mut signs, mut hold) = (vec![0; words(DIMENSION)], vec![0; words(DIMENSION)]);
+            let ballots: Vec<_> =
+                ballots.iter().map(|(signs, abstain)| Ballot::new(signs, Some(abstain))).collect();
+            decide(&ballots, DIMENSION, Tie::Hold, 1, &mut signs, &mut hold);
+            apply(&mut x, &signs, Some(&hold), 0.25, 0.125);
+            assert_eq!(assembly.parameters(), x);
+        }
+        assert!(assembly.is_finished());
+        assert!(assembly.commit().is_err());
+    }
+
+    #[test]
+    fn nobody_votes_twice_and_nobody_is_left_out() {
+        let mut assembly = Assembly::new(config(3, 2), layout(), vec![0.0; DIMENSION]).unwrap();
+        let (signs, abstain) = ballot(0, 0);
+        assembly.cast(1, &signs, &abstain).unwrap();
+        let error = assembly.cast(1, &signs, &abstain).unwrap_err().to_string();
+        assert!(error.contains("worker 2 of 3 has no vote"), "{error}");
+        assert!(assembly.cast(3, &signs, &abstain).is_err());
+        let error = assembly.commit().unwrap_err().to_string();
+        assert!(error.contains("2 of 3 workers have not cast"), "{error}");
+    }
+}
