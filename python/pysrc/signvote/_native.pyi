@@ -6,7 +6,7 @@ from types import TracebackType
 from typing import Any, Final, Literal, TypeAlias, final
 
 # A one-piece array of NumPy, or a tensor on the CPU; which numbers it must hold is said where it is used.
-Array: TypeAlias = Any
+_Array: TypeAlias = Any
 
 __version__: Final[str]
 
@@ -52,18 +52,18 @@ class IdentityError(SignvoteError):
 def words(coordinates: int, /) -> int:
     """Words of 64 bits that a plane of so many coordinates has."""
 
-def pack(values: Array, signs: Array, abstain: Array) -> tuple[int, int]:
+def pack(values: _Array, signs: _Array, abstain: _Array) -> tuple[int, int]:
     """Packs the signs of ``values`` (float32, float16 or bfloat16) into ``signs`` and ``abstain`` (uint64 or int64).
 
     Returns how many coordinates abstain, and how many of those because they are not finite.
     """
 
 def momentum_pack(
-    gradient: Array,
-    momentum: Array,
+    gradient: _Array,
+    momentum: _Array,
     beta: float,
-    signs: Array,
-    abstain: Array,
+    signs: _Array,
+    abstain: _Array,
     *,
     abstain_on: Literal["momentum", "gradient"] = "momentum",
 ) -> tuple[int, int]:
@@ -73,11 +73,11 @@ def momentum_pack(
     """
 
 def lion_pack(
-    gradient: Array,
-    momentum: Array,
+    gradient: _Array,
+    momentum: _Array,
     betas: tuple[float, float],
-    signs: Array,
-    abstain: Array,
+    signs: _Array,
+    abstain: _Array,
     *,
     abstain_on: Literal["momentum", "gradient"] = "momentum",
 ) -> tuple[int, int]:
@@ -86,18 +86,18 @@ def lion_pack(
     Returns how many coordinates abstain, and how many of those because they are not finite.
     """
 
-def coins(parts: Sequence[tuple[int, int]], out: Array, *, seed: int, step: int, first_word: int = 0) -> None:
+def coins(parts: Sequence[tuple[int, int]], out: _Array, *, seed: int, step: int, first_word: int = 0) -> None:
     """The coins of a step for coordinates that consist of parts, each with a number of its own and so many coordinates: into
     ``out``, from word ``first_word`` of all of them on. What a part's coins are does not depend on where it lies."""
 
 def decide(
-    ballots: Sequence[tuple[Array, Array | None]],
+    ballots: Sequence[tuple[_Array, _Array | None]],
     coordinates: int,
-    signs: Array,
-    hold: Array,
+    signs: _Array,
+    hold: _Array,
     *,
     tie: Literal["coin", "hold", "positive"] = "hold",
-    coins: Array | None = None,
+    coins: _Array | None = None,
     min_voters: int = 0,
 ) -> int:
     """The majority of ``ballots``, coordinate by coordinate, into ``signs`` and ``hold``. Returns how many are held.
@@ -106,10 +106,10 @@ def decide(
     of them: see :func:`coins`.
     """
 
-def unpack(signs: Array, hold: Array | None, out: Array) -> None:
+def unpack(signs: _Array, hold: _Array | None, out: _Array) -> None:
     """Writes a ballot or a verdict as float32: +1, −1, and 0 where it abstains or holds."""
 
-def apply(x: Array, signs: Array, hold: Array | None, lr: float, weight_decay: float = 0.0) -> None:
+def apply(x: _Array, signs: _Array, hold: _Array | None, lr: float, weight_decay: float = 0.0) -> None:
     """Moves ``x`` (float32) by a verdict: x = x − η·(s + λ·x), each operation rounded, none fused."""
 
 @final
@@ -148,11 +148,11 @@ class Client:
     slot: Final[int]
     dimension: Final[int]
 
-    def __init__(
-        self,
+    def __new__(
+        cls,
         address: str,
         layout: Sequence[tuple[str, Sequence[int]]],
-        initial: Callable[[Terms], Array],
+        initial: Callable[[Terms], _Array],
         *,
         name: str | None = None,
         slot: int | None = None,
@@ -161,9 +161,9 @@ class Client:
         identity: str | None = None,
         patience: float = 10.0,
         reconnect: float = 300.0,
-        settings: Sequence[tuple[str, str]] = (),
+        settings: Sequence[tuple[str, str]] = ...,
         waiting: Callable[[str], object] | None = None,
-    ) -> None:
+    ) -> Client:
         """Joins the run of the server at ``address`` (host:port), and waits until a round is open.
 
         ``layout`` is the model: names and shapes, in order. ``initial`` makes the first parameters from the terms: a flat
@@ -185,10 +185,10 @@ class Client:
     def report(self, loss: float, correct: int = 0, samples: int = 0, non_finite: int = 0) -> None:
         """How the batch of the open round went; before its ballot."""
 
-    def cast(self, first_word: int, signs: Array, abstain: Array) -> None:
+    def cast(self, first_word: int, signs: _Array, abstain: _Array) -> None:
         """Hands in whole chunks of the ballot, from word ``first_word`` of the model on."""
 
-    def parameters(self, out: Array) -> None:
+    def parameters(self, out: _Array) -> None:
         """Copies the parameters, as of the last committed round, into ``out``."""
 
     def close(self) -> None:
