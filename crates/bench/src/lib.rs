@@ -21,5 +21,5 @@ pub mod plan;
 mod rate;
 
 pub use error::Error;
-pub use machine::Machine;
+pub use machine::{Machine, available_bytes};
 pub use rate::Rate;

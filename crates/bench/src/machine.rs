@@ -40,7 +40,7 @@ fn cpu(text: &str) -> Option<String> {
 }
 
 /// Memory that could be had without swapping; `None` where the system does not say.
-pub(crate) fn available_bytes() -> Option<u64> {
+pub fn available_bytes() -> Option<u64> {
     available(&std::fs::read_to_string("/proc/meminfo").ok()?)
 }
 

@@ -91,6 +91,17 @@ impl From<signvote_learn::Error> for Failure {
     }
 }
 
+impl From<signvote_byzantine::Error> for Failure {
+    fn from(error: signvote_byzantine::Error) -> Self {
+        use signvote_byzantine::Error;
+        match error {
+            Error::Learn(error) => error.into(),
+            Error::Election(error) => error.into(),
+            error => Self::usage(error.to_string()),
+        }
+    }
+}
+
 impl From<signvote_election::ExchangeError> for Failure {
     fn from(error: signvote_election::ExchangeError) -> Self {
         use signvote_election::{Error, ExchangeError};

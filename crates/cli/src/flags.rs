@@ -13,6 +13,7 @@ use crate::exit::Failure;
 mod bench;
 mod planning;
 mod serving;
+mod simulating;
 
 use crate::logs::LogFlags;
 pub(crate) use bench::{BenchExchangeFlags, BenchKernelsFlags, ExchangeRole};
@@ -21,6 +22,7 @@ pub(crate) use serving::{
     AuditFlags, CertsInitFlags, CertsIssueFlags, CertsRevokeFlags, Deadline, IdentityFlags, OnFullDisk,
     Quorum, SameIdentity, ServingFlags, StatusFlags,
 };
+pub(crate) use simulating::SimulateFlags;
 
 /// Train neural networks by majority vote: every worker sends one bit per gradient coordinate, the server
 /// answers with the majority's bit, and liars have one vote each.
@@ -57,6 +59,8 @@ pub(crate) enum Command {
     Bench(BenchCommand),
     /// Predict what a step takes, voting and with all-reduce, and say which to choose.
     Plan(Box<PlanFlags>),
+    /// Simulate many workers in this process, honest and lying: one run, or a grid of them.
+    Simulate(Box<SimulateFlags>),
     /// Make and revoke the identities of a run: a private CA, and a certificate each for server and workers.
     #[command(subcommand)]
     Certs(CertsCommand),
@@ -73,6 +77,7 @@ impl Command {
             Self::Bench(BenchCommand::Kernels(flags)) => flags.quiet = true,
             Self::Bench(BenchCommand::Exchange(flags)) => flags.quiet = true,
             Self::Plan(flags) => flags.quiet = true,
+            Self::Simulate(flags) => flags.quiet = true,
             Self::Status(_) | Self::Audit(_) | Self::Eval(_) | Self::Certs(_) => {}
         }
     }

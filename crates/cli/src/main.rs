@@ -47,6 +47,7 @@ fn run() -> Result<Exit, Failure> {
         Command::Bench(BenchCommand::Kernels(flags)) => commands::bench::run(&flags),
         Command::Bench(BenchCommand::Exchange(flags)) => commands::bench_exchange::run(&flags),
         Command::Plan(flags) => commands::plan::run(&flags),
+        Command::Simulate(flags) => commands::simulate::run(&flags),
         Command::Certs(command) => commands::certs::run(&command),
     }
 }

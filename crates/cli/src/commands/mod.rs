@@ -15,6 +15,7 @@ pub(crate) mod eval;
 pub(crate) mod plan;
 pub(crate) mod server;
 pub(crate) mod shard;
+pub(crate) mod simulate;
 pub(crate) mod status;
 pub(crate) mod train;
 pub(crate) mod worker;
