@@ -252,7 +252,7 @@ pub(crate) struct RuleFlags {
     #[arg(long, default_value_t = 600.0, value_name = "SECONDS")]
     pub(crate) deadline_ceiling: f64,
 
-    /// How the examples are shared out: iid, or by-label (each worker sees few classes).
+    /// How the examples are shared out: iid, by-label (each worker sees few classes), or dirichlet-0.3 (the smaller, the fewer).
     #[arg(long, default_value_t)]
     #[serde(serialize_with = "as_text")]
     pub(crate) partition: Partition,

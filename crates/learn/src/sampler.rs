@@ -3,8 +3,10 @@
 use std::fmt;
 use std::str::FromStr;
 
+use rand_chacha::ChaCha8Rng;
+
 use crate::Error;
-use crate::random::{shuffle, stream};
+use crate::random::{shuffle, stream, unit};
 
 /// How the examples are shared out among the workers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -18,14 +20,21 @@ pub enum Partition {
     /// two classes a worker when there are ten classes and ten workers (after McMahan et al., 2017, section 3,
     /// who deal the blocks out at random).
     ByLabel,
+    /// Each worker has a mix of classes of its own, drawn from Dirichlet(α, …, α), and as many examples as every other: the smaller α, the
+    /// fewer classes it sees (Hsu et al. 2019, who let the numbers of examples differ). Where a class is used up, it takes the next.
+    Dirichlet {
+        /// α in thousandths; at least 1.
+        thousandths: u32,
+    },
 }
 
 impl fmt::Display for Partition {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Self::Iid => "iid",
-            Self::ByLabel => "by-label",
-        })
+        match self {
+            Self::Iid => f.pad("iid"),
+            Self::ByLabel => f.pad("by-label"),
+            Self::Dirichlet { thousandths } => f.pad(&format!("dirichlet-{}", f64::from(*thousandths) / 1e3)),
+        }
     }
 }
 
@@ -36,11 +45,17 @@ impl FromStr for Partition {
         match name {
             "iid" => Ok(Self::Iid),
             "by-label" => Ok(Self::ByLabel),
-            _ => Err(Error::UnknownName {
-                kind: "partition",
-                expected: "iid or by-label",
-                got: name.to_owned(),
-            }),
+            _ => {
+                let alpha = name.strip_prefix("dirichlet-").and_then(|alpha| alpha.parse::<f64>().ok());
+                let alpha = alpha.filter(|alpha| (1e-3..=1e6).contains(alpha));
+                let partition =
+                    alpha.map(|alpha| Self::Dirichlet { thousandths: (alpha * 1e3).round() as u32 });
+                partition.ok_or_else(|| Error::UnknownName {
+                    kind: "partition",
+                    expected: "iid, by-label or dirichlet-0.3 (0.001 to 1000000)",
+                    got: name.to_owned(),
+                })
+            }
         }
     }
 }
@@ -110,6 +125,10 @@ impl Sampler {
         let (shard, stride, offset, stream_of_slot) = match partition {
             Partition::Iid => ((0..labels.len()).collect(), workers * batch, slot * batch, u64::MAX),
             Partition::ByLabel => (shard_by_label(labels, workers, slot), batch, 0, slot as u64),
+            Partition::Dirichlet { thousandths } => {
+                let alpha = f64::from(thousandths) / 1e3;
+                (shard_by_mix(labels, workers, slot, alpha, seed), batch, 0, slot as u64)
+            }
         };
         let order = Vec::with_capacity(shard.len());
         Ok(Self { shard, order, epoch: None, rounds_per_epoch, stride, offset, batch, seed, stream_of_slot })
@@ -154,6 +173,62 @@ fn shard_by_label(labels: &[u8], workers: usize, slot: usize) -> Vec<usize> {
     shard
 }
 
+/// The examples of a worker whose mix of classes is drawn from Dirichlet(α, …, α); all of ⌊examples / workers⌋.
+///
+/// Workers choose one after the other, so each call makes the choices of those before, too.
+fn shard_by_mix(labels: &[u8], workers: usize, slot: usize, alpha: f64, seed: u64) -> Vec<usize> {
+    let classes = labels.iter().max().map_or(0, |&label| usize::from(label) + 1);
+    let mut pools: Vec<Vec<usize>> = vec![Vec::new(); classes];
+    labels.iter().enumerate().for_each(|(index, &label)| pools[usize::from(label)].push(index));
+    let mut random = stream("signvote-learn 2026 mixes of classes v1", &seed.to_le_bytes());
+    pools.iter_mut().for_each(|pool| shuffle(pool, &mut random));
+    let quota = labels.len() / workers;
+    let mut shard = Vec::new();
+    for _ in 0..=slot {
+        let weights: Vec<f64> = pools.iter().map(|_| gamma(alpha, &mut random)).collect();
+        shard.clear();
+        while shard.len() < quota {
+            // Of the classes that have examples left, in proportion to their weights.
+            let weight = |class: usize| {
+                if pools[class].is_empty() { 0.0 } else { weights[class].max(f64::MIN_POSITIVE) }
+            };
+            let total: f64 = (0..classes).map(weight).sum();
+            let mut at = f64::from(unit(&mut random)) * total;
+            let left = |class: &usize| !pools[*class].is_empty();
+            let chosen = (0..classes).filter(left).find(|&class| {
+                at -= weight(class);
+                at < 0.0
+            });
+            // Rounding may leave a rest: it is the last one's.
+            let class = chosen.or_else(|| (0..classes).rfind(left));
+            match class.and_then(|class| pools[class].pop()) {
+                Some(index) => shard.push(index),
+                None => break,
+            }
+        }
+    }
+    shard
+}
+
+/// A number from Gamma(α, 1), by Marsaglia & Tsang (2000); below α = 1 by way of α + 1.
+fn gamma(alpha: f64, random: &mut ChaCha8Rng) -> f64 {
+    let open = |random: &mut ChaCha8Rng| (f64::from(unit(random)) + f64::from(f32::EPSILON) / 4.0).min(1.0);
+    if alpha < 1.0 {
+        let power = open(random).powf(1.0 / alpha);
+        return gamma(alpha + 1.0, random) * power;
+    }
+    let d = alpha - 1.0 / 3.0;
+    let c = 1.0 / (9.0 * d).sqrt();
+    loop {
+        let normal =
+            (-2.0 * open(random).ln()).sqrt() * (2.0 * std::f64::consts::PI * f64::from(unit(random))).cos();
+        let v = (1.0 + c * normal).powi(3);
+        if v > 0.0 && open(random).ln() < normal * normal / 2.0 + d - d * v + d * v.ln() {
+            return d * v;
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
@@ -170,7 +245,7 @@ mod tests {
 
     #[test]
     fn slots_are_disjoint_within_an_epoch_and_cover_all_its_rounds() {
-        for partition in [Partition::Iid, Partition::ByLabel] {
+        for partition in [Partition::Iid, Partition::ByLabel, Partition::Dirichlet { thousandths: 100 }] {
             for (samples, workers, batch) in [(1000, 7, 9), (14, 2, 7), (21, 3, 7), (40, 40, 1), (100, 1, 32)]
             {
                 let rounds = rounds_per_epoch(samples, workers, batch);
@@ -271,6 +346,29 @@ mod tests {
     }
 
     #[test]
+    fn the_smaller_alpha_the_fewer_classes_a_worker_sees() {
+        let labels = labels(10_000);
+        let largest_share = |thousandths| {
+            let mut sum = 0.0;
+            for slot in 0..10 {
+                let partition = Partition::Dirichlet { thousandths };
+                let mut sampler = Sampler::new(&labels, 10, slot, 100, 1, partition).unwrap();
+                let mut counts = [0.0; 10];
+                for round in 0..10 {
+                    sampler
+                        .batch(round)
+                        .iter()
+                        .for_each(|&index| counts[usize::from(labels[index])] += 1.0 / 1000.0);
+                }
+                sum += counts.into_iter().fold(0.0, f64::max) / 10.0;
+            }
+            sum
+        };
+        let (skewed, mixed, even) = (largest_share(50), largest_share(1000), largest_share(1_000_000));
+        assert!(skewed > 0.6 && mixed < 0.5 && mixed > 0.2 && even < 0.15, "{skewed}, {mixed}, {even}");
+    }
+
+    #[test]
     fn iid_draws_every_class() {
         let labels = labels(1000);
         let mut sampler = Sampler::new(&labels, 10, 0, 50, 1, Partition::Iid).unwrap();
@@ -305,8 +403,18 @@ mod tests {
         for partition in [Partition::Iid, Partition::ByLabel] {
             assert_eq!(partition.to_string().parse::<Partition>().unwrap(), partition);
         }
-        let error = "sorted".parse::<Partition>().unwrap_err();
-        assert_eq!(error.to_string(), "unknown partition: expected iid or by-label, got \"sorted\"");
+        let mixed: Partition = "dirichlet-0.3".parse().unwrap();
+        assert_eq!(
+            (mixed, mixed.to_string()),
+            (Partition::Dirichlet { thousandths: 300 }, "dirichlet-0.3".into())
+        );
+        for wrong in ["sorted", "dirichlet-", "dirichlet-0", "dirichlet-nan"] {
+            let error = wrong.parse::<Partition>().unwrap_err().to_string();
+            assert!(
+                error.starts_with("unknown partition: expected iid, by-label or dirichlet-0.3"),
+                "{error}"
+            );
+        }
     }
 
     #[test]
