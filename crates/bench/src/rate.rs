@@ -22,7 +22,8 @@ pub struct Rate(f64);
 const UNITS: [(&str, f64); 5] = [("tbit", 1e12), ("gbit", 1e9), ("mbit", 1e6), ("kbit", 1e3), ("bit", 1.0)];
 
 impl Rate {
-    pub(crate) const TEN_GBIT: Self = Self(1e10);
+    /// 10 Gb/s.
+    pub const TEN_GBIT: Self = Self(1e10);
 
     /// So many bits a second; `None` unless they are positive and finite.
     #[must_use]

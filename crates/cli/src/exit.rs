@@ -28,6 +28,8 @@ pub(crate) enum Exit {
     Files = 8,
     /// The log of a run is not what it should be: a verdict, a voter or a signature does not hold.
     Audit = 9,
+    /// A report was written, and a check in it did not pass.
+    Unconfirmed = 10,
     /// Ctrl-C or SIGTERM; what was committed is saved.
     Interrupted = 130,
 }
@@ -98,6 +100,17 @@ impl From<signvote_byzantine::Error> for Failure {
             Error::Learn(error) => error.into(),
             Error::Election(error) => error.into(),
             error => Self::usage(error.to_string()),
+        }
+    }
+}
+
+impl From<signvote_reproduce::Error> for Failure {
+    fn from(error: signvote_reproduce::Error) -> Self {
+        use signvote_reproduce::Error;
+        match error {
+            Error::Run(error) => error.into(),
+            Error::Data(error) => error.into(),
+            error => Self::internal("cannot redo it", &error),
         }
     }
 }

@@ -22,7 +22,7 @@ pub(crate) use serving::{
     AuditFlags, CertsInitFlags, CertsIssueFlags, CertsRevokeFlags, Deadline, IdentityFlags, OnFullDisk,
     Quorum, SameIdentity, ServingFlags, StatusFlags,
 };
-pub(crate) use simulating::SimulateFlags;
+pub(crate) use simulating::{ReproduceFlags, SimulateFlags};
 
 /// Train neural networks by majority vote: every worker sends one bit per gradient coordinate, the server
 /// answers with the majority's bit, and liars have one vote each.
@@ -61,6 +61,8 @@ pub(crate) enum Command {
     Plan(Box<PlanFlags>),
     /// Simulate many workers in this process, honest and lying: one run, or a grid of them.
     Simulate(Box<SimulateFlags>),
+    /// Redo the paper's figures and theorems, and write a report whose checks pass or are shown as failed.
+    Reproduce(ReproduceFlags),
     /// Make and revoke the identities of a run: a private CA, and a certificate each for server and workers.
     #[command(subcommand)]
     Certs(CertsCommand),
@@ -78,6 +80,7 @@ impl Command {
             Self::Bench(BenchCommand::Exchange(flags)) => flags.quiet = true,
             Self::Plan(flags) => flags.quiet = true,
             Self::Simulate(flags) => flags.quiet = true,
+            Self::Reproduce(flags) => flags.quiet = true,
             Self::Status(_) | Self::Audit(_) | Self::Eval(_) | Self::Certs(_) => {}
         }
     }

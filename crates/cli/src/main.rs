@@ -48,6 +48,7 @@ fn run() -> Result<Exit, Failure> {
         Command::Bench(BenchCommand::Exchange(flags)) => commands::bench_exchange::run(&flags),
         Command::Plan(flags) => commands::plan::run(&flags),
         Command::Simulate(flags) => commands::simulate::run(&flags),
+        Command::Reproduce(flags) => commands::reproduce::run(&flags),
         Command::Certs(command) => commands::certs::run(&command),
     }
 }

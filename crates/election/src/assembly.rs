@@ -21,6 +21,8 @@ pub struct Assembly {
     /// Voters that may vote in the open round.
     open: Vec<bool>,
     finished: bool,
+    /// Bytes of frames from and to the workers.
+    carried: (u64, u64),
 }
 
 impl Assembly {
@@ -48,7 +50,7 @@ impl Assembly {
         for voter in 0..voters.len() {
             server.connected(NOW, peer(voter), Origin::default());
         }
-        let mut assembly = Self { server, voters, open, finished: false };
+        let mut assembly = Self { server, voters, open, finished: false, carried: (0, 0) };
         (0..assembly.voters.len()).for_each(|voter| assembly.hear(voter));
         assembly.carry()?;
         // The server has its own, and compares.
@@ -71,6 +73,11 @@ impl Assembly {
     /// Whether the last round of the terms is committed.
     pub fn is_finished(&self) -> bool {
         self.finished
+    }
+
+    /// Bytes of all frames so far, from the workers and to them, joining included.
+    pub fn bytes(&self) -> (u64, u64) {
+        self.carried
     }
 
     /// How each worker has voted so far, in order of their places.
@@ -111,6 +118,7 @@ impl Assembly {
     /// Takes to the server what a worker says.
     fn hear(&mut self, index: usize) {
         while let Some(frame) = self.voters[index].poll_transmit() {
+            self.carried.0 += frame.len() as u64;
             self.server.handle(NOW, peer(index), &frame);
         }
     }
@@ -123,6 +131,7 @@ impl Assembly {
                 match output {
                     Output::Send { peer, frame } => {
                         let index = peer.0 as usize;
+                        self.carried.1 += frame.len() as u64;
                         self.voters[index].handle(&frame)?;
                         spoken_to.push(index);
                     }

@@ -142,6 +142,14 @@ impl Simulation {
         self.rounds
     }
 
+    /// Bytes of all frames so far, from the workers and to them, joining included, where the method is the election of the network.
+    pub fn wire_bytes(&self) -> Option<(u64, u64)> {
+        match &self.server {
+            Server::Election(assembly) => Some(assembly.bytes()),
+            Server::Alone(_) => None,
+        }
+    }
+
     /// What a worker sent and was sent in the last round.
     pub fn bits(&self) -> Bits {
         self.bits

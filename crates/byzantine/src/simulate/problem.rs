@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use rand::Rng as _;
 use rand_distr::{Distribution as _, StandardNormal};
 use signvote_election::{Layout, TensorSpec};
 use signvote_learn::{
@@ -63,12 +64,12 @@ impl Problem {
         }
     }
 
-    /// Where a run starts. On the quadratic every coordinate is drawn from N(0, 1).
+    /// Where a run starts. On the quadratic every coordinate is 1 or −1, at random: all have the same signal-to-noise ratio, 1/σ.
     pub(super) fn start(&self, seed: u64) -> Vec<f32> {
         match self.task {
             Task::Quadratic { dimension } => {
                 let mut random = generator(b"start of a quadratic", seed, 0, 0);
-                (0..dimension).map(|_| StandardNormal.sample(&mut random)).collect()
+                (0..dimension).map(|_| if random.next_u32() & 1 == 1 { -1.0 } else { 1.0 }).collect()
             }
             Task::Model(kind) => kind.initial(seed),
         }
@@ -99,6 +100,26 @@ impl Problem {
                 deviation: setup.noise / (setup.batch as f32).sqrt(),
             })),
         }
+    }
+
+    /// Hands the gradients of so many batches at `x` to `each`: those of the first worker's first rounds.
+    ///
+    /// # Errors
+    /// If the engine fails, or the set-up does not fit the data.
+    pub fn sample(
+        &self,
+        setup: &Setup,
+        x: &[f32],
+        batches: u64,
+        each: &mut dyn FnMut(&[f32]),
+    ) -> Result<(), Error> {
+        let mut compute = self.compute(setup, 0)?;
+        let mut gradient = vec![0.0; self.dimension()];
+        for batch in 0..batches {
+            compute.gradient(x, batch, false, &mut gradient)?;
+            each(&gradient);
+        }
+        Ok(())
     }
 
     /// How good `x` is.

@@ -13,6 +13,7 @@ pub(crate) mod bench_exchange;
 pub(crate) mod certs;
 pub(crate) mod eval;
 pub(crate) mod plan;
+pub(crate) mod reproduce;
 pub(crate) mod server;
 pub(crate) mod shard;
 pub(crate) mod simulate;

@@ -7,6 +7,7 @@ use signvote_byzantine::aggregate::Before;
 use signvote_byzantine::simulate::{Course, Form, Lie, Method, Setup, Task};
 use signvote_election::TiePolicy;
 use signvote_learn::{DataSource, Partition};
+use signvote_reproduce::Figure;
 
 /// Flags of `simulate`.
 #[derive(Args, Clone, Debug)]
@@ -160,4 +161,41 @@ impl SimulateFlags {
             noise: self.noise,
         }
     }
+}
+
+/// Flags of `reproduce`.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct ReproduceFlags {
+    /// Read settings from this file; flags and variables override it.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+
+    /// What to redo: fig1 to fig6, krum, qsgd, theorem1, theorem2, colluders, robustness, options, or all.
+    #[arg(value_name = "FIGURE", default_value = "all", value_parser = figure)]
+    pub(crate) figure: Vec<Option<Figure>>,
+
+    /// Where the report is written: report.html, report.md with its plots, checks.json.
+    #[arg(long, value_name = "DIR", default_value = "report")]
+    pub(crate) out: PathBuf,
+
+    /// Fewer epochs, one seed: all of it in under ten minutes on two cores.
+    #[arg(long)]
+    pub(crate) quick: bool,
+
+    /// Where the full set lies [default: /usr/share/datasets/fashion-mnist].
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data_dir: Option<PathBuf>,
+
+    /// Threads; results do not depend on them [default: as many as processors].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) threads: Option<u16>,
+
+    /// Show no progress.
+    #[arg(long)]
+    pub(crate) quiet: bool,
+}
+
+/// A figure, or `None` for all.
+fn figure(text: &str) -> Result<Option<Figure>, String> {
+    if text == "all" { Ok(None) } else { text.parse().map(Some) }
 }
