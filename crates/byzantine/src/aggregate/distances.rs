@@ -3,8 +3,8 @@
 use rand::Rng as _;
 use rayon::prelude::*;
 
-use super::coordinates;
 use super::rule::Convention;
+use super::{coordinates, sum_over};
 use crate::random::generator;
 
 /// Squared distances of every two vectors; a NaN is infinite.
@@ -12,8 +12,7 @@ fn squared_distances(gradients: &[&[f32]]) -> Vec<Vec<f64>> {
     let n = gradients.len();
     let pairs: Vec<(usize, usize)> = (0..n).flat_map(|one| (0..one).map(move |other| (one, other))).collect();
     let distance = |&(one, other): &(usize, usize)| {
-        let square = |(x, y): (&f32, &f32)| (f64::from(*x) - f64::from(*y)).powi(2);
-        let sum: f64 = gradients[one].iter().zip(gradients[other]).map(square).sum();
+        let sum = sum_over(gradients[one], gradients[other], |x, y| (x - y) * (x - y));
         if sum.is_nan() { f64::INFINITY } else { sum }
     };
     let found: Vec<f64> = pairs.par_iter().map(distance).collect();

@@ -51,3 +51,17 @@ pub fn caf_along(
     iterated::covariance_filter(gradients, f, Some(directions), out);
     Ok(())
 }
+
+/// Σ of what `of` makes of two vectors' numbers, in eight sums at a time: a single one would wait for every addition.
+fn sum_over(x: &[f32], y: &[f32], of: impl Fn(f64, f64) -> f64) -> f64 {
+    let mut sums = [0.0; 8];
+    let (x, x_rest) = x.as_chunks::<8>();
+    let (y, y_rest) = y.as_chunks::<8>();
+    for (x, y) in x.iter().zip(y) {
+        for lane in 0..8 {
+            sums[lane] += of(f64::from(x[lane]), f64::from(y[lane]));
+        }
+    }
+    let rest: f64 = x_rest.iter().zip(y_rest).map(|(x, y)| of(f64::from(*x), f64::from(*y))).sum();
+    sums.iter().sum::<f64>() + rest
+}

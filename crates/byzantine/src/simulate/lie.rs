@@ -70,6 +70,18 @@ pub enum Lie {
     NotANumber,
 }
 
+/// Signs and abstentions of a ballot.
+pub(super) type Planes = (Vec<u64>, Vec<u64>);
+
+/// Which gradient of a run it is.
+#[derive(Clone, Copy)]
+pub(super) struct Moment {
+    pub(super) round: u64,
+    pub(super) seed: u64,
+    /// The liar's place.
+    pub(super) index: u64,
+}
+
 /// What liars know in a vote.
 pub(super) struct Knowledge<'a> {
     /// Momenta of the honest; of d coordinates each, at least one.
@@ -87,7 +99,7 @@ pub(super) struct Liar<'a> {
     pub(super) signs: &'a mut [u64],
     pub(super) abstain: &'a mut [u64],
     /// Earlier honest ballots of its own, the oldest first, as far as the lie needs them.
-    pub(super) memory: &'a mut Vec<(Vec<u64>, Vec<u64>)>,
+    pub(super) memory: &'a mut Vec<Planes>,
 }
 
 impl Lie {
@@ -126,7 +138,7 @@ impl Lie {
     }
 
     /// What all colluding liars send in a vote alike; `None` if each has something of its own.
-    pub(super) fn common_ballot(self, known: &Knowledge<'_>) -> Result<Option<(Vec<u64>, Vec<u64>)>, Error> {
+    pub(super) fn common_ballot(self, known: &Knowledge<'_>) -> Result<Option<Planes>, Error> {
         let dimension = known.honest[0].len();
         let count = words(dimension);
         let mut planes = (vec![0; count], vec![0; count]);
@@ -215,9 +227,7 @@ impl Lie {
         self,
         honest: &[&[f32]],
         liars: usize,
-        round: u64,
-        seed: u64,
-        index: u64,
+        Moment { round, seed, index }: Moment,
         gradient: &mut [f32],
         history: &mut Vec<Vec<f32>>,
     ) -> Result<(), Error> {

@@ -21,7 +21,7 @@ use self::form::Desk;
 pub use self::form::Form;
 pub use self::grid::{grid, key};
 pub use self::lie::Lie;
-use self::lie::{Knowledge, Liar};
+use self::lie::{Knowledge, Liar, Moment, Planes};
 use self::method::Feedback;
 pub use self::method::{Camps, Method, Reliability, Verdict};
 use self::problem::Compute;
@@ -61,7 +61,7 @@ struct Worker {
     /// Local x, with more than one local step.
     local: Vec<f32>,
     loss: f64,
-    ballots: Vec<(Vec<u64>, Vec<u64>)>,
+    ballots: Vec<Planes>,
     gradients: Vec<Vec<f32>>,
 }
 
@@ -114,7 +114,7 @@ impl Simulation {
             })
         };
         let workers = (0..count).map(worker).collect::<Result<_, _>>()?;
-        let server = Server::new(setup, problem, schedule.clone(), rounds)?;
+        let server = Server::new(setup, problem, schedule, rounds)?;
         Ok(Self {
             setup: setup.clone(),
             problem: problem.clone(),
@@ -262,7 +262,8 @@ impl Simulation {
         let count = liars.len();
         for (index, liar) in liars.iter_mut().enumerate() {
             let Worker { gradient, gradients, .. } = liar;
-            setup.lie.gradient(&known, count, round, setup.seed, index as u64, gradient, gradients)?;
+            let moment = Moment { round, seed: setup.seed, index: index as u64 };
+            setup.lie.gradient(&known, count, moment, gradient, gradients)?;
         }
         let gradients: Vec<&[f32]> = self.workers.iter().map(|worker| &*worker.gradient).collect();
         let Server::Alone(alone) = &mut self.server else { unreachable!("an election takes ballots") };

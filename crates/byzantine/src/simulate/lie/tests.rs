@@ -83,7 +83,7 @@ fn colluders_know_what_the_honest_vote() {
 fn sent(lie: &str, own: &[f32]) -> Vec<f32> {
     let lie: Lie = lie.parse().unwrap();
     let mut gradient = own.to_vec();
-    lie.gradient(&HONEST, 2, 0, 1, 0, &mut gradient, &mut Vec::new()).unwrap();
+    lie.gradient(&HONEST, 2, Moment { round: 0, seed: 1, index: 0 }, &mut gradient, &mut Vec::new()).unwrap();
     gradient
 }
 
