@@ -46,7 +46,7 @@ impl Matrix {
             for (&value, factors) in row.iter().zip(right.chunks_exact(self.rank)) {
                 add(&mut sums, value, factors);
             }
-            left.extend(sums.iter().map(|&sum| sum as f32));
+            left.extend(sums.into_iter().map(narrow));
         }
         left
     }
@@ -59,7 +59,7 @@ impl Matrix {
                 add(sums, value, factors);
             }
         }
-        sums.into_iter().map(|sum| sum as f32).collect()
+        sums.into_iter().map(narrow).collect()
     }
 
     /// P·Qᵀ.
@@ -68,10 +68,15 @@ impl Matrix {
         for (row, of_row) in rows {
             for (out, of_column) in row.iter_mut().zip(right.chunks_exact(self.rank)) {
                 let terms = of_row.iter().zip(of_column).map(|(&p, &q)| f64::from(p) * f64::from(q));
-                *out = terms.sum::<f64>() as f32;
+                *out = narrow(terms.sum());
             }
         }
     }
+}
+
+/// The largest `f32` in place of what is larger: an infinite factor would make NaN of a product with 0.
+fn narrow(sum: f64) -> f32 {
+    sum.clamp(f64::from(f32::MIN), f64::from(f32::MAX)) as f32
 }
 
 fn add(sums: &mut [f64], value: f32, factors: &[f32]) {
