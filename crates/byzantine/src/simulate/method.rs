@@ -8,6 +8,7 @@ use signvote_kernels::{Ballot, Decided, Tie, decide, decide_weighted, tail_mask,
 use super::lie::sums;
 use crate::Error;
 use crate::aggregate::Rule;
+use crate::compress::Compressor;
 
 /// What becomes of the workers' messages.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -27,12 +28,14 @@ pub enum Method {
     },
     /// Gradients, aggregated by a rule; then SGD with momentum at the server.
     Rule(Rule),
+    /// Gradients, compressed; then the same of their mean.
+    Compressed(Compressor),
 }
 
 impl Method {
     /// Whether workers send ballots.
     pub fn is_vote(self) -> bool {
-        !matches!(self, Self::Rule(_))
+        !matches!(self, Self::Rule(_) | Self::Compressed(_))
     }
 }
 
@@ -55,9 +58,11 @@ impl FromStr for Method {
                 None => Err(Error::misuse("vote-feedback", "a bound above 0", rest)),
             };
         }
-        text.parse().map(Self::Rule).map_err(|_: Error| {
-            let rules = Rule::NAMES.join(", ");
-            Error::misuse("method", format!("vote, vote-camps, vote-weighted, vote-feedback, {rules}"), text)
+        let compressed = || text.parse().map(Self::Compressed);
+        text.parse().map(Self::Rule).or_else(|_: Error| compressed()).map_err(|_: Error| {
+            let (rules, compressors) = (Rule::NAMES.join(", "), Compressor::NAMES.join(", "));
+            let votes = "vote, vote-camps, vote-weighted, vote-feedback";
+            Error::misuse("method", format!("{votes}, {rules}, {compressors}"), text)
         })
     }
 }
@@ -70,6 +75,7 @@ impl fmt::Display for Method {
             Self::Weighted => f.write_str("vote-weighted"),
             Self::Feedback { bound } => write!(f, "vote-feedback-{bound}"),
             Self::Rule(rule) => rule.fmt(f),
+            Self::Compressed(compressor) => compressor.fmt(f),
         }
     }
 }

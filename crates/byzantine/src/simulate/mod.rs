@@ -29,6 +29,7 @@ pub use self::problem::{Measure, Problem};
 pub use self::run::{Outcome, Point, run};
 pub use self::setup::{Course, Setup, Task};
 use crate::Error;
+use crate::compress::State;
 
 /// A run in progress.
 pub struct Simulation {
@@ -81,6 +82,7 @@ enum Decider {
     Reliability(Reliability),
     Feedback(Feedback),
     Dense { state: DenseState, aggregate: Vec<f32> },
+    Compressed { state: DenseState, states: Vec<State>, shapes: Vec<Vec<usize>>, aggregate: Vec<f32> },
 }
 
 impl Simulation {
@@ -248,7 +250,7 @@ impl Simulation {
             Decider::Camps => Camps::decide(&ballots, dimension, tie),
             Decider::Reliability(reliability) => reliability.decide(&ballots, dimension, tie),
             Decider::Feedback(feedback) => feedback.decide(&ballots, dimension),
-            Decider::Dense { .. } => unreachable!("these aggregate gradients"),
+            Decider::Dense { .. } | Decider::Compressed { .. } => unreachable!("these aggregate gradients"),
         };
         let eta = self.schedule.eta(Round(round));
         apply(&mut alone.x, &verdict.signs, Some(&verdict.hold), eta, setup.weight_decay);
@@ -281,6 +283,14 @@ impl Simulation {
                     }
                 }
                 self.bits = Bits { up: 32 * dimension as u64, down: 32 * dimension as u64 };
+                (state, &mut *aggregate)
+            }
+            Decider::Compressed { state, states, shapes, aggregate } => {
+                let Method::Compressed(compressor) = setup.method else {
+                    unreachable!("states belong to a compressor")
+                };
+                let draw = (setup.seed, round);
+                self.bits = compressor.exchange(shapes, &gradients, states, draw, aggregate)?;
                 (state, &mut *aggregate)
             }
             _ => unreachable!("the others decide on ballots"),
@@ -353,6 +363,12 @@ impl Server {
             Method::Weighted => Decider::Reliability(Reliability::new(usize::from(setup.workers))),
             Method::Feedback { bound } => Decider::Feedback(Feedback::new(bound, dimension)),
             Method::Rule(_) => Decider::Dense { state: dense(), aggregate: vec![0.0; dimension] },
+            Method::Compressed(compressor) => {
+                let layout = problem.layout()?;
+                let shapes: Vec<_> = layout.tensors().iter().map(|tensor| tensor.shape.clone()).collect();
+                let states = vec![State::new(compressor, &shapes); usize::from(setup.workers)];
+                Decider::Compressed { state: dense(), states, shapes, aggregate: vec![0.0; dimension] }
+            }
         };
         Ok(Self::Alone(Box::new(Alone { x, decider })))
     }

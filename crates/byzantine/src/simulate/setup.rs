@@ -120,11 +120,12 @@ impl Setup {
     }
 
     /// Bytes that a simulation of d coordinates needs, to within a few percent: of every worker its gradient and momentum, and
-    /// in an election its replica; what the data takes is not in it.
+    /// in an election its replica; of a compressor what was decoded, and the error; what the data takes is not in it.
     pub fn memory_bytes(&self, dimension: usize) -> u64 {
         let d = dimension as u64;
         let floats = match self.method {
             Method::Vote => 3,
+            Method::Compressed(compressor) if compressor.has_feedback() => 3,
             _ => 2,
         };
         // Planes: two of the ballot, two in frames on their way.

@@ -90,8 +90,9 @@ pub(crate) struct SimulateFlags {
     #[arg(long, default_value_t = Setup::default().local_eta, value_name = "ETA")]
     pub(crate) local_eta: f32,
 
-    /// What is made of the messages: vote, vote-camps, vote-weighted, vote-feedback, or a rule (mean, median, trimmed-mean, krum, ...);
-    /// a wrong name is answered by the list of them all.
+    /// What is made of the messages: vote, vote-camps, vote-weighted, vote-feedback, a rule (mean, median, trimmed-mean, krum, ...), or
+    /// the mean of gradients that are compressed (fp16, qsgd-4, terngrad, top-k-0.01, ef-sign, power-sgd-4, ...); a wrong name is
+    /// answered by the list of them all.
     #[arg(long, default_value_t = Setup::default().method)]
     pub(crate) method: Method,
 
