@@ -302,7 +302,7 @@ fn what_does_not_fit_is_refused() {
     };
     let mut out = [0.0; 4];
     assert!(refusal(&[], compressor, &mut out).contains("at least 1"));
-    assert!(refusal(&[&[0.0; 4]; 2], compressor, &mut out).contains("states of workers"));
+    assert!(refusal(&[&[0.0; 4], &[0.0; 4]], compressor, &mut out).contains("states of workers"));
     assert!(refusal(&[&[0.0; 3]], compressor, &mut out).contains("coordinates"));
     assert!(refusal(&[&[0.0; 4]], compressor, &mut [0.0; 5]).contains("coordinates"));
     assert!(refusal(&[&[0.0; 4]], Compressor::OneBit, &mut out).contains("one of one-bit"));
