@@ -15,7 +15,7 @@ const CASES: [(f64, f64); 3] = [(0.6, 0.253_347), (0.7, 0.524_401), (0.9, 1.281_
 
 pub(crate) fn threshold(lab: &mut Lab<'_>) -> Result<Section, Error> {
     let mut plot = Plot::new(
-        "colluders",
+        "verdicts",
         "Verdicts under colluders who oppose the honest",
         Kind::Lines,
         Axis::linear("fraction of colluders"),

@@ -125,9 +125,9 @@ fn accuracy_over(name: &str, outcome: &Outcome, x: impl Fn(u64) -> f64) -> Serie
 
 pub(crate) fn figure_6(lab: &mut Lab<'_>) -> Result<Section, Error> {
     let y = || Axis::linear("test accuracy, %").between(60.0, 92.0);
-    let mut by_epoch = Plot::new("fig6-epochs", "By epochs", Kind::Lines, Axis::linear("epochs"), y());
+    let mut by_epoch = Plot::new("epochs", "By epochs", Kind::Lines, Axis::linear("epochs"), y());
     let mut by_time = Plot::new(
-        "fig6-time",
+        "time",
         "By seconds on the wire at 100 Mb/s",
         Kind::Lines,
         Axis::log("seconds of exchange"),
@@ -173,11 +173,23 @@ pub(crate) fn figure_6(lab: &mut Lab<'_>) -> Result<Section, Error> {
 }
 
 /// Methods of the comparison by bits.
-const METHODS: [&str; 3] = ["vote", "mean", "vote-feedback"];
+const METHODS: [&str; 11] = [
+    "vote",
+    "mean",
+    "fp16",
+    "qsgd-1",
+    "qsgd-4",
+    "qsgd-max-1",
+    "terngrad",
+    "top-k-0.01",
+    "ef-sign",
+    "one-bit",
+    "power-sgd-4",
+];
 
 pub(crate) fn qsgd(lab: &mut Lab<'_>) -> Result<Section, Error> {
     let mut plot = Plot::new(
-        "qsgd",
+        "bits",
         "Accuracy against what a worker has sent",
         Kind::Lines,
         Axis::log("megabits sent by a worker"),

@@ -26,7 +26,7 @@ pub(crate) fn with_method(setup: &Setup, name: &str) -> Result<Setup, Error> {
 pub(crate) fn figure_4(lab: &mut Lab<'_>) -> Result<Section, Error> {
     let base = lab.mlp();
     let mut plot = Plot::new(
-        "fig4",
+        "inverting",
         "Seven workers, some of which invert",
         Kind::Lines,
         Axis::linear("fraction inverting, %"),
@@ -83,9 +83,9 @@ pub(crate) fn krum(lab: &mut Lab<'_>) -> Result<Section, Error> {
     let mut plots = Vec::new();
     let mut found: Vec<(String, f64)> = Vec::new();
     for (id, title, lie_name) in [
-        ("krum-inverting", "Inverting", "sign-flip"),
-        ("krum-random", "Random signs", "random-sign"),
-        ("krum-colluding", "Colluding: all send −mean of the honest", "omniscient"),
+        ("inverting", "Inverting", "sign-flip"),
+        ("random", "Random signs", "random-sign"),
+        ("colluding", "Colluding: all send −mean of the honest", "omniscient"),
     ] {
         let x = Axis::linear("adversaries of 7");
         let mut plot =

@@ -70,7 +70,7 @@ pub(crate) fn figure_2(lab: &mut Lab<'_>) -> Result<Section, Error> {
                     let title = format!("Gradients of weight {}", chosen[at]);
                     let x = Axis::linear("standard deviations from the mean").between(-4.0, 4.0);
                     Plot::new(
-                        format!("fig2-{}", number + 1),
+                        format!("weight-{}", number + 1),
                         title,
                         Kind::Lines,
                         x,

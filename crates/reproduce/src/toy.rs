@@ -33,12 +33,11 @@ pub(crate) fn figure_1(lab: &mut Lab<'_>) -> Result<Section, Error> {
     let base = Setup { rounds, eta: 3.0 / rounds as f64, ..quadratic() };
     let vote = |workers, liars| Setup { workers, liars, ..base.clone() };
     let f_axis = || Axis::log("f(x)");
-    let mut alone = Plot::new("fig1-alone", "One worker", Kind::Lines, Axis::linear("steps"), f_axis());
+    let mut alone = Plot::new("alone", "One worker", Kind::Lines, Axis::linear("steps"), f_axis());
     let sgd = Setup { method: "mean".parse::<Method>()?, eta: 0.02, ..vote(1, 0) };
     let sign = lab.run(&vote(1, 0))?;
     alone = alone.with(series("signSGD", &sign)).with(series("SGD", &lab.run(&sgd)?));
-    let mut crowd =
-        Plot::new("fig1-workers", "A vote of M workers", Kind::Lines, Axis::linear("steps"), f_axis());
+    let mut crowd = Plot::new("workers", "A vote of M workers", Kind::Lines, Axis::linear("steps"), f_axis());
     let mut ends = Vec::new();
     for workers in [1, 3, 9, 27] {
         let outcome = lab.run(&vote(workers, 0))?;
@@ -46,7 +45,7 @@ pub(crate) fn figure_1(lab: &mut Lab<'_>) -> Result<Section, Error> {
         ends.push(last(&outcome));
     }
     let mut attacked = Plot::new(
-        "fig1-adversaries",
+        "adversaries",
         "27 workers, some of which invert",
         Kind::Lines,
         Axis::linear("steps"),

@@ -78,7 +78,12 @@ fn point(simulation: &Simulation) -> Result<Point, Error> {
     let measure = simulation.measure()?;
     Ok(Point {
         round: simulation.round(),
-        loss: Some(measure.loss).filter(|loss| loss.is_finite()),
-        accuracy: measure.accuracy,
+        loss: Some(measure.loss).filter(|loss| loss.is_finite()).map(twelve_digits),
+        accuracy: measure.accuracy.map(twelve_digits),
     })
+}
+
+/// As many as every reader of JSON brings back unchanged; what is read from a file is then what was written.
+fn twelve_digits(value: f64) -> f64 {
+    format!("{value:.11e}").parse().unwrap_or(value)
 }

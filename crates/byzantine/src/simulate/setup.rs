@@ -40,8 +40,10 @@ pub struct Setup {
     #[serde(with = "text")]
     pub schedule: Course,
     /// λ.
+    #[serde(serialize_with = "short")]
     pub weight_decay: f32,
     /// β: of each worker, in a vote; of the server, where gradients are aggregated.
+    #[serde(serialize_with = "short")]
     pub momentum: f32,
     /// What a worker votes with.
     #[serde(with = "text")]
@@ -49,6 +51,7 @@ pub struct Setup {
     /// Steps of its own that a worker makes in a round; what it votes with is the mean of their gradients.
     pub local_steps: u32,
     /// The rate of those steps.
+    #[serde(serialize_with = "short")]
     pub local_eta: f32,
     /// What is made of what the workers send.
     #[serde(with = "text")]
@@ -68,6 +71,7 @@ pub struct Setup {
     #[serde(with = "text")]
     pub lie: Lie,
     /// σ of the quadratic's noise, for one draw.
+    #[serde(serialize_with = "short")]
     pub noise: f32,
 }
 
@@ -234,6 +238,12 @@ impl fmt::Display for Course {
             Self::Cosine => "cosine",
         })
     }
+}
+
+/// An f32 as the shortest decimal that means it: 0.9, not 0.8999999761581421.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn short<S: serde::Serializer>(value: &f32, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_f64(value.to_string().parse().unwrap_or(f64::from(*value)))
 }
 
 /// A field that is written as its name.
