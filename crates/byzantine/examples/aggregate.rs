@@ -1,4 +1,4 @@
-//! Aggregates what comes on stdin, a JSON object a line, for a comparison with other implementations (`tests/byzfl.py`):
+//! Aggregates what comes on stdin, a JSON object a line, for a comparison with other implementations (`tests/beside_byzfl.py`):
 //! `{"rule": "median", "f": 1, "vectors": [[…], …]}` gives `[…]`.
 //!
 //! `rule` is the name of a rule; or `nnm` or `bucketing` (with `order` and `size`), whose result is a list of vectors; or `alie` (with

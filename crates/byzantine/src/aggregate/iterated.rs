@@ -85,15 +85,16 @@ pub(super) fn covariance_filter(
 ) {
     let n = gradients.len();
     let mut weights = vec![1.0; n];
+    let everyone = weights.clone();
     let mut best: Option<(f64, Vec<f64>)> = None;
-    // Every round spends at least one weight.
-    for at in 0..=n {
+    // Every round spends at least one weight; ByzFL's may spend none, where who is the furthest off has none left.
+    for at in 0..directions.map_or(n + 1, <[_]>::len) {
         let total: f64 = weights.iter().sum();
         if total <= n as f64 - 2.0 * f as f64 && best.is_some() {
             break;
         }
         let mean = weighted_mean(gradients, &weights);
-        let gram = gram(gradients, &weights, &mean);
+        let gram = gram(gradients, if directions.is_some() { &everyone } else { &weights }, &mean);
         let direction = directions.and_then(|directions| directions.get(at));
         let start: Vec<f64> = match direction {
             Some(direction) => gradients.iter().map(|gradient| along(gradient, &mean, direction)).collect(),
@@ -114,9 +115,11 @@ pub(super) fn covariance_filter(
     round(&mean, out);
 }
 
-/// (g − μ)·v.
+/// (g − μ)·v/‖v‖.
 fn along(gradient: &[f32], mean: &[f64], direction: &[f32]) -> f64 {
-    gradient.iter().zip(mean).zip(direction).map(|((g, m), v)| (f64::from(*g) - m) * f64::from(*v)).sum()
+    let product: f64 =
+        gradient.iter().zip(mean).zip(direction).map(|((g, m), v)| (f64::from(*g) - m) * f64::from(*v)).sum();
+    product / super::sum_over(direction, direction, |x, y| x * y).sqrt()
 }
 
 /// (gᵢ − μ)·(gⱼ − μ). The covariance's eigenvectors follow from it, and n is small where d is large.

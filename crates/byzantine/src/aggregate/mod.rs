@@ -36,8 +36,8 @@ pub fn centred_clipping_from(
     Ok(())
 }
 
-/// [`Rule::Caf`] as ByzFL computes it: its power iterations have one step, from a random direction. `directions` are those, for each of
-/// its rounds; past the last, iterations converge.
+/// [`Rule::Caf`] as ByzFL computes it: its power iterations have one step, from a random direction, and who has no weight left is looked
+/// at still. `directions` are those that it drew, one for each of its rounds.
 ///
 /// # Errors
 /// Those of [`Rule::check`].

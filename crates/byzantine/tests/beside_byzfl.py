@@ -2,7 +2,7 @@
 
     pip install numpy scipy byzfl==0.0.11 --no-deps
     cargo build -p signvote-byzantine --example aggregate
-    python crates/byzantine/tests/byzfl.py target/debug/examples/aggregate
+    python crates/byzantine/tests/beside_byzfl.py target/debug/examples/aggregate
 
 Where conventions differ, ours by ByzFL's convention is compared: Krum's neighbours are n - f - 1 there, and n - f - 2 in the paper;
 its sign flip flips the mean of the honest; its CAF takes one step of a power iteration, from a random direction, which is given
@@ -12,6 +12,7 @@ counted.
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import subprocess
 import sys
@@ -30,18 +31,24 @@ Vectors = npt.NDArray[np.float64]
 Case = tuple[dict[str, Any], Vectors, bool]
 
 
-def without_torch() -> None:
-    """ByzFL imports torch, and needs none of it for NumPy's arrays."""
+def only_numpy() -> None:
+    """ByzFL imports torch and torchvision for its trainings: what is compared needs neither, and so not its package's own imports."""
     try:
         import torch  # noqa: F401
     except ModuleNotFoundError:
-        torch_stub = types.ModuleType("torch")
-        torch_stub.Tensor = type("Tensor", (), {})  # type: ignore[attr-defined]
-        sys.modules["torch"] = torch_stub
+        stub = types.ModuleType("torch")
+        stub.Tensor = type("Tensor", (), {})  # type: ignore[attr-defined]
+        sys.modules["torch"] = stub
         sys.modules["byzfl.utils.torch_tools"] = types.ModuleType("byzfl.utils.torch_tools")
+    found = importlib.util.find_spec("byzfl")
+    if found is None:
+        sys.exit("byzfl is missing: pip install numpy scipy byzfl==0.0.11 --no-deps")
+    package = types.ModuleType("byzfl")
+    package.__path__ = list(found.submodule_search_locations or [])
+    sys.modules["byzfl"] = package
 
 
-without_torch()
+only_numpy()
 from byzfl.aggregators import aggregators as rules  # noqa: E402
 from byzfl.aggregators import preaggregators as before  # noqa: E402
 from byzfl.attacks import attacks  # noqa: E402
@@ -114,23 +121,28 @@ def smallest_diameter() -> Iterator[Case]:
 
 
 def filtered() -> Iterator[Case]:
-    """With f = 0 ByzFL's has no round, and no result."""
+    """With f = 0 ByzFL's has no round, and no result; and where its rounds spend no weight, it does not end: these are drawn again."""
     while True:
         vectors, f = draw()
         f = max(f, 1)
         drawn: list[Vectors] = []
 
         def randn(dimension: int, drawn: list[Vectors] = drawn) -> Vectors:
+            if len(drawn) == 300:
+                raise OverflowError
             drawn.append(random.normal(size=dimension).astype(np.float32).astype(np.float64))
             return drawn[-1]
 
         kept, np.random.randn = np.random.randn, randn  # type: ignore[assignment]
         try:
             theirs = rules.CAF(f=f)(vectors)
+        except OverflowError:
+            theirs = None
         finally:
             np.random.randn = kept
         directions = [direction.tolist() for direction in drawn]
-        yield {"rule": "caf", "f": f, "vectors": vectors.tolist(), "directions": directions}, theirs, False
+        undefined = theirs is None or not np.isfinite(theirs).all()
+        yield {"rule": "caf", "f": f, "vectors": vectors.tolist(), "directions": directions}, theirs, undefined
 
 
 def bucketed() -> Iterator[Case]:
