@@ -51,7 +51,7 @@ impl Engine for Stream {
         let key = self.round << 8 | self.slot;
         for (coordinate, value) in gradient.iter_mut().enumerate() {
             let bits = draw(key, coordinate);
-            *value = if bits % 8 == 0 { 0.0 } else { uniform(bits) };
+            *value = if bits.is_multiple_of(8) { 0.0 } else { uniform(bits) };
         }
         self.round += 1;
         self.loss(x, batch)

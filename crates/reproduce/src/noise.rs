@@ -74,7 +74,7 @@ pub(crate) fn figure_2(lab: &mut Lab<'_>) -> Result<Section, Error> {
                         title,
                         Kind::Lines,
                         x,
-                        Axis::linear("part of the batches"),
+                        Axis::linear("batches"),
                     )
                 })
                 .collect();

@@ -16,7 +16,7 @@ pub(crate) struct SimulateFlags {
     #[arg(long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
 
-    /// Many runs: a file whose [[grid]] tables have lists of settings, of which every combination is run. Its keys are the flags
+    /// Many runs: a file whose `grid` tables have lists of settings, of which every combination is run. Its keys are the flags
     /// below, which it replaces.
     #[arg(long, value_name = "FILE")]
     pub(crate) grid: Option<PathBuf>,
