@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde::Deserialize as _;
 use toml::{Table, Value};
 
-use super::{Lie, Setup};
+use super::{Lie, Method, Setup};
 use crate::Error;
 
 /// The runs that a file asks for.
@@ -52,16 +52,19 @@ pub fn grid(text: &str) -> Result<Vec<Setup>, Error> {
     Ok(runs)
 }
 
-/// What tells two runs apart: all settings in one line.
+/// What tells two runs apart: all settings in one line, without those that do not matter in this run.
 pub fn key(setup: &Setup) -> String {
     // A set-up consists of numbers and names, which have a form in TOML.
-    toml::to_string(setup).unwrap_or_default().trim_end().replace('\n', "; ")
+    toml::to_string(&plain(setup.clone())).unwrap_or_default().trim_end().replace('\n', "; ")
 }
 
 /// The same run without what does not matter in it.
 fn plain(mut setup: Setup) -> Setup {
     if setup.liars == 0 {
         setup.lie = Lie::SignFlip { scale: 1.0 };
+    }
+    if !matches!(setup.method, Method::Rule(_)) {
+        setup.told = None;
     }
     setup
 }
@@ -95,7 +98,6 @@ fn bad(what: &str) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::simulate::Method;
 
     #[test]
     fn every_combination_is_run_once() {
@@ -109,6 +111,17 @@ mod tests {
         assert_eq!(runs.len(), 9);
         assert!(runs.iter().all(|run| run.workers == 9 && run.epochs == 2));
         assert_eq!((runs[8].method, runs[8].liars), (Method::Vote, 4));
+    }
+
+    #[test]
+    fn what_does_not_matter_does_not_tell_runs_apart() {
+        let one = Setup::default();
+        let other = Setup { lie: Lie::Mimic, told: Some(3), ..one.clone() };
+        assert_eq!(key(&one), key(&other));
+        let lying = |lie| key(&Setup { liars: 2, lie, ..one.clone() });
+        assert_ne!(lying(Lie::Mimic), lying(Lie::Alie));
+        let rule = |told| key(&Setup { method: "median".parse().unwrap(), told, ..one.clone() });
+        assert_ne!(rule(Some(1)), rule(Some(2)));
     }
 
     #[test]

@@ -43,7 +43,8 @@ pub struct Simulation {
     bits: Bits,
 }
 
-/// What one worker sends and is sent in a round, in bits, headers of frames left out.
+/// What one worker sends and is sent in a round, in bits, on average over the workers. In the election of the network they are those of its
+/// frames, headers included; of the other methods, those of ballots, verdicts, gradients and codes alone.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Bits {
     /// To the server.
@@ -237,10 +238,15 @@ impl Simulation {
         self.bits = Bits { up: planes * dimension as u64, down: dimension as u64 };
         let alone = match &mut self.server {
             Server::Election(assembly) => {
+                let before = assembly.bytes();
                 for (index, worker) in self.workers.iter().enumerate() {
                     assembly.cast(index, &worker.signs, &worker.abstain)?;
                 }
-                return Ok(assembly.commit()?);
+                assembly.commit()?;
+                let (after, workers) = (assembly.bytes(), self.workers.len() as u64);
+                let each = |before: u64, after: u64| (8 * (after - before)).div_ceil(workers);
+                self.bits = Bits { up: each(before.0, after.0), down: each(before.1, after.1) };
+                return Ok(());
             }
             Server::Alone(alone) => alone,
         };
