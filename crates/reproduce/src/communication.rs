@@ -84,16 +84,7 @@ pub(crate) fn figure_5(lab: &mut Lab<'_>) -> Result<Section, Error> {
 
 /// Seconds of an exchange if nothing but the link takes time.
 fn limit(system: System, dim: f64, hosts: u32) -> f64 {
-    let cluster = Cluster {
-        hosts,
-        rate: Rate::TEN_GBIT,
-        burst_bytes: 0.0,
-        latency_s: 0.0,
-        vote_efficiency: 1.0,
-        dense_efficiency: 1.0,
-        hosts_per_machine: 1,
-        cores: 8,
-    };
+    let cluster = Cluster::of_links(hosts, Rate::TEN_GBIT);
     step(system, dim, &cluster, &Costs::NONE, Compute { seconds: 0.0, backward_share: 0.5 }).exchange.limit_s
 }
 

@@ -136,6 +136,21 @@ pub struct Cluster {
 }
 
 impl Cluster {
+    /// Hosts of their own machines, each with a link of this rate that nothing but gradients uses, and that loses none of it.
+    #[must_use]
+    pub fn of_links(hosts: u32, rate: Rate) -> Self {
+        Self {
+            hosts,
+            rate,
+            burst_bytes: 0.0,
+            latency_s: 0.0,
+            vote_efficiency: 1.0,
+            dense_efficiency: 1.0,
+            hosts_per_machine: 1,
+            cores: 8,
+        }
+    }
+
     /// Hosts on the fullest machine.
     fn together(&self) -> f64 {
         f64::from(self.hosts_per_machine.clamp(1, self.hosts.max(1)))

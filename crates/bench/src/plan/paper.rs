@@ -63,16 +63,7 @@ pub struct Paper {
 #[must_use]
 pub fn predict() -> Paper {
     let rate = RATE;
-    let cluster = Cluster {
-        hosts: HOSTS,
-        rate,
-        burst_bytes: 0.0,
-        latency_s: 0.0,
-        vote_efficiency: 1.0,
-        dense_efficiency: 1.0,
-        hosts_per_machine: 1,
-        cores: 8,
-    };
+    let cluster = Cluster::of_links(HOSTS, rate);
     let compute = Compute { seconds: BATCH / IMAGES_PER_SECOND, backward_share: BACKWARD_SHARE };
     let of = |system| step(system, DIM, &cluster, &Costs::NONE, compute);
     let (dense, central, sharded) = (of(System::RingFp32), of(System::Central), of(System::Sharded));
