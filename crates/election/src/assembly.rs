@@ -51,11 +51,17 @@ impl Assembly {
             server.connected(NOW, peer(voter), Origin::default());
         }
         let mut assembly = Self { server, voters, open, finished: false, carried: (0, 0) };
-        (0..assembly.voters.len()).for_each(|voter| assembly.hear(voter));
-        assembly.carry()?;
+        // One after the other: everyone who waits is told of everyone who comes, which would be too much to keep.
+        for voter in 0..assembly.voters.len() {
+            assembly.hear(voter);
+            assembly.carry()?;
+        }
         // The server has its own, and compares.
         assembly.voters.iter_mut().try_for_each(|voter| voter.provide(x.clone()))?;
-        (0..assembly.voters.len()).for_each(|voter| assembly.hear(voter));
+        for voter in 0..assembly.voters.len() {
+            assembly.hear(voter);
+            assembly.carry()?;
+        }
         assembly.answer()?;
         Ok(assembly)
     }
