@@ -1,9 +1,9 @@
 //! Where runs are made: each once, whoever asks for it.
 
-use std::collections::HashMap;
+use std::io;
 use std::sync::Arc;
 
-use signvote_byzantine::simulate::{Outcome, Problem, Setup, Task, key, run};
+use signvote_byzantine::simulate::{Outcome, Problem, Setup, Task, run};
 use signvote_learn::{DataSource, Split};
 use signvote_report::{Cell, Check};
 
@@ -17,6 +17,21 @@ pub enum Error {
     /// Data that a figure learns from is not there.
     #[error(transparent)]
     Data(#[from] signvote_learn::Error),
+    /// What came of a run could not be kept.
+    #[error(transparent)]
+    Keep(#[from] io::Error),
+}
+
+/// Where outcomes are kept, so that each run is made once: in memory, or in files, of which the lab knows nothing.
+pub trait Store {
+    /// What came of a run, if it has been made.
+    fn find(&self, setup: &Setup) -> Option<Outcome>;
+
+    /// Keeps it.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    fn keep(&mut self, outcome: Outcome) -> io::Result<()>;
 }
 
 /// How much is run.
@@ -31,18 +46,23 @@ pub enum Effort {
 /// Loads a data set.
 pub type Loader<'a> = Box<dyn FnMut(DataSource) -> Result<Arc<Split>, signvote_learn::Error> + 'a>;
 
-/// Runs set-ups, and remembers what came of them.
+/// Runs set-ups, each once.
 pub struct Lab<'a> {
     effort: Effort,
     load: Loader<'a>,
     watch: Box<dyn FnMut(&str) + 'a>,
-    outcomes: HashMap<String, Outcome>,
+    store: &'a mut dyn Store,
 }
 
 impl<'a> Lab<'a> {
-    /// A lab that reads data by `load`, and says to `watch` what it is about to run.
-    pub fn new(effort: Effort, load: Loader<'a>, watch: impl FnMut(&str) + 'a) -> Self {
-        Self { effort, load, watch: Box::new(watch), outcomes: HashMap::new() }
+    /// A lab that reads data by `load`, says to `watch` what it is about to run, and makes no run that `store` has.
+    pub fn new(
+        effort: Effort,
+        load: Loader<'a>,
+        store: &'a mut dyn Store,
+        watch: impl FnMut(&str) + 'a,
+    ) -> Self {
+        Self { effort, load, watch: Box::new(watch), store }
     }
 
     pub(crate) fn is_quick(&self) -> bool {
@@ -91,14 +111,13 @@ impl<'a> Lab<'a> {
 
     /// What comes of a run; made once.
     pub(crate) fn run(&mut self, setup: &Setup) -> Result<Outcome, Error> {
-        let key = key(setup);
-        if let Some(outcome) = self.outcomes.get(&key) {
-            return Ok(outcome.clone());
+        if let Some(outcome) = self.store.find(setup) {
+            return Ok(outcome);
         }
         (self.watch)(&format!("{} of {}, {} liars: {}", setup.method, setup.workers, setup.liars, setup.lie));
         let problem = self.problem(setup)?;
         let outcome = run(setup, &problem, &mut |_, _| {})?;
-        self.outcomes.insert(key, outcome.clone());
+        self.store.keep(outcome.clone())?;
         Ok(outcome)
     }
 

@@ -24,7 +24,7 @@ use std::str::FromStr;
 
 use signvote_report::Section;
 
-pub use lab::{Effort, Error, Lab, Loader};
+pub use lab::{Effort, Error, Lab, Loader, Store};
 
 /// Something of the paper, or about it, that can be redone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

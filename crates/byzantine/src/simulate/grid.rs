@@ -63,9 +63,10 @@ fn plain(mut setup: Setup) -> Setup {
     if setup.liars == 0 {
         setup.lie = Lie::SignFlip { scale: 1.0 };
     }
-    if !matches!(setup.method, Method::Rule(_)) {
-        setup.told = None;
-    }
+    setup.told = match setup.method {
+        Method::Rule(_) => Some(setup.told()),
+        _ => None,
+    };
     setup
 }
 
@@ -122,6 +123,7 @@ mod tests {
         assert_ne!(lying(Lie::Mimic), lying(Lie::Alie));
         let rule = |told| key(&Setup { method: "median".parse().unwrap(), told, ..one.clone() });
         assert_ne!(rule(Some(1)), rule(Some(2)));
+        assert_eq!(rule(Some(0)), rule(None), "nobody lies, which is what it is told");
     }
 
     #[test]

@@ -14,6 +14,7 @@ pub(crate) mod certs;
 pub(crate) mod eval;
 pub(crate) mod plan;
 pub(crate) mod reproduce;
+mod runs;
 pub(crate) mod server;
 pub(crate) mod shard;
 pub(crate) mod simulate;

@@ -1,17 +1,16 @@
 //! `signvote reproduce`: the paper's figures and theorems, redone, as a report.
 
-use std::collections::HashMap;
 use std::path::Path;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 use signvote_bench::Machine;
-use signvote_learn::{DataSource, Split, load, set_threads};
+use signvote_learn::set_threads;
 use signvote_report::Report;
 use signvote_reproduce::{Effort, Figure, Lab};
 
 use super::print;
+use super::runs::{Data, Runs, cannot};
 use crate::exit::{Exit, Failure};
 use crate::flags::ReproduceFlags;
 use crate::progress;
@@ -22,12 +21,11 @@ pub(crate) fn run(flags: &ReproduceFlags) -> Result<Exit, Failure> {
         set_threads(usize::from(threads))?;
     }
     // Whether results can be written is known before they are made.
-    std::fs::create_dir_all(&flags.out).map_err(|error| {
-        Failure::new(
-            Exit::Files,
-            format!("cannot make {}: {error}; choose another --out", flags.out.display()),
-        )
-    })?;
+    let mut runs = Runs::open(Some(flags.out.clone()))?;
+    if runs.len() > 0 && !flags.quiet {
+        let out = flags.out.display();
+        progress::line(&format!("going on in {out}, where {} runs have been made", runs.len()));
+    }
     let bar = if flags.quiet { ProgressBar::hidden() } else { ProgressBar::new(figures.len() as u64) };
     let style = ProgressStyle::with_template("{bar:30} {pos}/{len} {prefix}, {elapsed}: {wide_msg}");
     bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
@@ -35,18 +33,11 @@ pub(crate) fn run(flags: &ReproduceFlags) -> Result<Exit, Failure> {
     progress::bar_is(Some(&bar));
     let began = Instant::now();
     let effort = if flags.quick { Effort::Quick } else { Effort::Full };
-    let mut sets: HashMap<DataSource, Arc<Split>> = HashMap::new();
-    let directory = flags.data_dir.clone();
-    let loader = move |source: DataSource| {
-        if let Some(split) = sets.get(&source) {
-            return Ok(Arc::clone(split));
-        }
-        let split = Arc::new(load(&source, directory.as_deref())?);
-        sets.insert(source, Arc::clone(&split));
-        Ok(split)
-    };
+    let mut data = Data::new(flags.data_dir.clone());
     let watched = bar.clone();
-    let mut lab = Lab::new(effort, Box::new(loader), move |what| watched.set_message(what.to_owned()));
+    let mut lab = Lab::new(effort, Box::new(move |source| data.split(source)), &mut runs, move |what| {
+        watched.set_message(what.to_owned());
+    });
     let mut report = Report {
         title: "signSGD with majority vote, redone".into(),
         about: "Every figure and theorem of Bernstein et al. 2018 (arXiv 1810.05291), by the election that runs on the network, scaled to \
@@ -59,7 +50,10 @@ pub(crate) fn run(flags: &ReproduceFlags) -> Result<Exit, Failure> {
     for figure in figures {
         bar.set_prefix(figure.name());
         let started = Instant::now();
-        let section = figure.redo(&mut lab)?;
+        let section = figure.redo(&mut lab).map_err(|error| match error {
+            signvote_reproduce::Error::Keep(error) => cannot(&flags.out, &error),
+            error => error.into(),
+        })?;
         if !flags.quiet {
             let held = section.checks.iter().filter(|check| check.passed).count();
             let seconds = started.elapsed().as_secs_f64();
@@ -76,6 +70,8 @@ pub(crate) fn run(flags: &ReproduceFlags) -> Result<Exit, Failure> {
     }
     bar.finish_and_clear();
     progress::bar_is(None);
+    drop(lab);
+    runs.finish()?;
     let mut text = String::new();
     for (section, check) in report.checks() {
         let verdict = if check.passed { "holds" } else { "FAILS" };
