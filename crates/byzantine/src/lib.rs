@@ -11,6 +11,7 @@ pub mod aggregate;
 pub mod attack;
 pub mod compress;
 mod error;
+pub mod protocol;
 mod random;
 pub mod simulate;
 

@@ -117,17 +117,35 @@ fn what_cannot_be_is_refused_before_it_starts() {
 #[test]
 fn a_report_has_its_page_its_twin_its_plots_and_its_checks() {
     let (_guard, here) = directory();
-    let ended = run(&here, "reproduce fig1 theorem1 --quick --quiet --out report").succeeded();
+    let ended = run(&here, "reproduce fig1 theorem1 protocol --quick --quiet --out report").succeeded();
     let held = ended.out.iter().filter(|line| line.starts_with("holds")).count();
-    assert_eq!(held, 5, "{ended:?}");
+    assert_eq!(held, 11, "{ended:?}");
     let written = names(&here.join("report"));
-    for name in ["checks.json", "fig1-adversaries.svg", "report.html", "report.md", "theorem1-bound.svg"] {
+    assert!(!written.contains(&"runs.jsonl".to_owned()), "nothing is left to go on with: {written:?}");
+    for name in
+        ["runs.csv", "checks.json", "fig1-adversaries.svg", "report.html", "report.md", "theorem1-bound.svg"]
+    {
         assert!(written.iter().any(|written| written == name), "{name} is not in {written:?}");
     }
     let checks: serde_json::Value = serde_json::from_str(&read(&here.join("report/checks.json"))).unwrap();
     let checks = checks.as_array().expect("a list");
     assert!(checks.iter().all(|check| check["passed"] == true && check["section"].is_string()), "{checks:?}");
     let page = read(&here.join("report/report.html"));
-    assert!(page.contains("signvote reproduce fig1 theorem1 --out report --quick"));
+    assert!(page.contains("signvote reproduce fig1 theorem1 protocol --out report --quick"));
     assert!(!page.contains("http://") || !page.contains("src=\"http"), "nothing is loaded from elsewhere");
+}
+
+#[test]
+fn a_report_that_was_interrupted_goes_on() {
+    let (_guard, here) = directory();
+    run(&here, "reproduce fig1 --quick --quiet --out report").succeeded();
+    let log = here.join("report/runs.jsonl");
+    let made: Vec<serde_json::Value> = serde_json::from_str(&read(&here.join("report/runs.json"))).unwrap();
+    let (rows, kept) = (read(&here.join("report/runs.csv")), 2);
+    let lines: String = made[..kept].iter().map(|outcome| format!("{outcome}\n")).collect();
+    std::fs::write(&log, lines).unwrap();
+    let again = run(&here, "reproduce fig1 --quick --out report").succeeded();
+    assert!(again.err.iter().any(|line| line.contains("where 2 runs have been made")), "{again:?}");
+    assert_eq!(read(&here.join("report/runs.csv")), rows);
+    assert!(!log.exists());
 }

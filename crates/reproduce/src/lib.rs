@@ -16,6 +16,7 @@ mod lab;
 mod liars;
 mod noise;
 mod options;
+mod protocol;
 mod theorems;
 mod toy;
 
@@ -52,6 +53,8 @@ pub enum Figure {
     Theorem2,
     /// Colluders who know the honest votes: how many break it.
     Colluders,
+    /// Who wants more than one vote: refused.
+    Protocol,
     /// Rules beside each other under attacks, M = 15.
     Robustness,
     /// Improvements as options: what they gain, and lose.
@@ -60,7 +63,7 @@ pub enum Figure {
 
 impl Figure {
     /// All, in the order of a report.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Fig1,
         Self::Fig2,
         Self::Fig3,
@@ -72,6 +75,7 @@ impl Figure {
         Self::Theorem1,
         Self::Theorem2,
         Self::Colluders,
+        Self::Protocol,
         Self::Robustness,
         Self::Options,
     ];
@@ -90,6 +94,7 @@ impl Figure {
             Self::Theorem1 => "theorem1",
             Self::Theorem2 => "theorem2",
             Self::Colluders => "colluders",
+            Self::Protocol => "protocol",
             Self::Robustness => "robustness",
             Self::Options => "options",
         }
@@ -112,6 +117,7 @@ impl Figure {
             Self::Theorem1 => theorems::theorem_1(lab),
             Self::Theorem2 => theorems::theorem_2(lab),
             Self::Colluders => colluders::threshold(lab),
+            Self::Protocol => protocol::protocol(lab),
             Self::Robustness => liars::robustness(lab),
             Self::Options => options::options(lab),
         }?;

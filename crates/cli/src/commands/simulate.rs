@@ -11,10 +11,10 @@ use signvote_learn::set_threads;
 
 use super::print;
 use super::runs::{Data, Runs, json};
-use signvote_reproduce::Store as _;
 use crate::exit::{Exit, Failure};
 use crate::flags::SimulateFlags;
 use crate::progress;
+use signvote_reproduce::Store as _;
 
 pub(crate) fn run(flags: &SimulateFlags) -> Result<Exit, Failure> {
     let setups = match &flags.grid {
