@@ -189,6 +189,12 @@ pub(crate) fn robustness(lab: &mut Lab<'_>) -> Result<Section, Error> {
     let random = clean - at("vote random-sign 7".into());
     let camps = clean - at("vote-camps sign-flip 7".into());
     let low = at("vote low-margin 7".into()) - at("vote-camps low-margin 7".into());
+    // Honest for about half the run, so that whoever learns from it has learnt to trust.
+    let echo = lie(lab.either("echo-then-flip-50", "echo-then-flip-100"))?;
+    let mut under_echo = |name: &str| -> Result<f64, Error> {
+        Ok(mean(&lab.accuracies(&Setup { liars: 7, lie: echo, ..with_method(&base, name)? })?))
+    };
+    let echoed = under_echo("vote")? - under_echo("vote-camps")?;
     // Which loses least where seven lie, by what was found.
     let best = |lie_name: &str| {
         let of = |name: &&str| at(format!("{name} {lie_name} 7"));
@@ -235,6 +241,13 @@ pub(crate) fn robustness(lab: &mut Lab<'_>) -> Result<Section, Error> {
                 "at most 1",
                 format!("{low:.1}"),
                 low <= 1.0,
+            ),
+            check(
+                "camps under echo-then-flip at f = 7",
+                "and under liars who were honest for half the run",
+                "at most 1",
+                format!("{echoed:.1}"),
+                echoed <= 1.0,
             ),
         ],
         ..Section::default()
