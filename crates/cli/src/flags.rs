@@ -6,7 +6,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use serde::Serialize;
 use signvote_byzantine::Attack;
 use signvote_election::{RunId, TiePolicy, Topology};
-use signvote_learn::{DataSource, ModelKind, Partition};
+use signvote_learn::{DataSource, ModelKind, Partition, Wanted};
 
 use crate::exit::Failure;
 
@@ -52,8 +52,12 @@ pub(crate) enum Command {
     Status(StatusFlags),
     /// Replay a run from its log: recompute every verdict and the final digest, check voters and signatures.
     Audit(AuditFlags),
-    /// Evaluate the model of a run on held-out data.
+    /// List the models.
+    Models(ModelsFlags),
+    /// Evaluate a model on held-out data: that of a run, or any file with PyTorch's names.
     Eval(EvalFlags),
+    /// Write the model of a run to a file that PyTorch loads.
+    Export(ExportFlags),
     /// Measure this machine.
     #[command(subcommand)]
     Bench(BenchCommand),
@@ -81,7 +85,12 @@ impl Command {
             Self::Plan(flags) => flags.quiet = true,
             Self::Simulate(flags) => flags.quiet = true,
             Self::Reproduce(flags) => flags.quiet = true,
-            Self::Status(_) | Self::Audit(_) | Self::Eval(_) | Self::Certs(_) => {}
+            Self::Status(_)
+            | Self::Audit(_)
+            | Self::Models(_)
+            | Self::Eval(_)
+            | Self::Export(_)
+            | Self::Certs(_) => {}
         }
     }
 }
@@ -278,20 +287,31 @@ pub(crate) struct RuleFlags {
 #[serde(rename_all = "kebab-case")]
 #[command(next_help_heading = "Model and data")]
 pub(crate) struct LearnFlags {
-    /// Model: mlp or cnn.
+    /// Model: mlp, cnn, resnet18-32, resnet50, gpt-small, … (`signvote models` lists them).
     #[arg(long, default_value_t)]
     #[serde(serialize_with = "as_text")]
     pub(crate) model: ModelKind,
 
-    /// Data: fashion-mnist-10k (in the program) or fashion-mnist (the full set).
+    /// Data: fashion-mnist-10k and shakespeare (in the program), fashion-mnist, cifar-10, cifar-100, imagenet, text or
+    /// wikitext-103.
     #[arg(long, default_value_t)]
     #[serde(serialize_with = "as_text")]
     pub(crate) data: DataSource,
 
-    /// Where the full set lies [default: /usr/share/datasets/fashion-mnist].
+    /// Where the data's files lie [default: /usr/share/datasets/fashion-mnist, data/cifar-10-batches-bin, … by --data].
     #[arg(long, value_name = "DIR")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) data_dir: Option<PathBuf>,
+
+    /// Tokens in a window of text [default: 64, of wikitext-103 140].
+    #[arg(long, value_name = "TOKENS", value_parser = clap::value_parser!(u32).range(1..=65_536))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) context: Option<u32>,
+
+    /// Start from the parameters in this file of safetensors with PyTorch's names, instead of at random.
+    #[arg(long, value_name = "FILE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) init: Option<PathBuf>,
 
     /// Threads that a worker computes with; with --local, each of its local workers.
     #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
@@ -380,10 +400,20 @@ impl LearnFlags {
     /// Refuses a directory that nothing would be read from.
     pub(crate) fn check(&self) -> Result<(), Failure> {
         match &self.data_dir {
-            Some(_) if self.data == DataSource::FashionMnist10k => Err(Failure::usage(
-                "--data-dir goes with --data fashion-mnist: fashion-mnist-10k is in the program",
-            )),
+            Some(_) if self.data.usual_directory().is_none() => {
+                let data = self.data;
+                Err(Failure::usage(format!("--data-dir goes with data in files: {data} is in the program")))
+            }
             _ => Ok(()),
+        }
+    }
+
+    /// What is to be read.
+    pub(crate) fn wanted(&self) -> Wanted {
+        Wanted {
+            source: self.data,
+            directory: self.data_dir.clone(),
+            context: self.context.map(|tokens| tokens as usize),
         }
     }
 }
@@ -425,6 +455,11 @@ pub(crate) struct TrainFlags {
     #[arg(long)]
     #[serde(skip)]
     pub(crate) json: bool,
+
+    /// Print all settings as they would be, in the form of a --config file, and do nothing.
+    #[arg(long)]
+    #[serde(skip)]
+    pub(crate) print_config: bool,
 
     /// No progress on stderr.
     #[arg(long, short)]
@@ -591,24 +626,56 @@ pub(crate) struct WorkerFlags {
     pub(crate) attack: AttackFlags,
 }
 
-/// Flags of `eval`.
+/// Flags of `models`.
 #[derive(Args, Clone, Debug)]
-pub(crate) struct EvalFlags {
+pub(crate) struct ModelsFlags {
+    /// Print them as a JSON array.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Flags of `export`.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct ExportFlags {
     /// The run's directory.
     #[arg(value_name = "RUN_DIR")]
     pub(crate) run_dir: PathBuf,
+
+    /// The file to write: safetensors under PyTorch's names, with the running statistics of batch normalisation.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) out: PathBuf,
+
+    /// Where the data's files lie, by which these statistics are taken [default: as the run had it].
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data_dir: Option<PathBuf>,
+}
+
+/// Flags of `eval`.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct EvalFlags {
+    /// The run's directory, or a file of safetensors with PyTorch's names.
+    #[arg(value_name = "RUN_DIR|FILE")]
+    pub(crate) model: PathBuf,
 
     /// Read settings from this file; flags and variables override it.
     #[arg(long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
 
+    /// Model that the file holds; a run says it itself.
+    #[arg(long = "model", value_name = "MODEL")]
+    pub(crate) kind: Option<ModelKind>,
+
     /// Data to evaluate on [default: the test part of what the run was trained on].
     #[arg(long)]
     pub(crate) data: Option<DataSource>,
 
-    /// Where the full set lies [default: /usr/share/datasets/fashion-mnist].
+    /// Where the data's files lie [default: as the run had it].
     #[arg(long, value_name = "DIR")]
     pub(crate) data_dir: Option<PathBuf>,
+
+    /// Tokens in a window of text, for a file.
+    #[arg(long, value_name = "TOKENS", value_parser = clap::value_parser!(u32).range(1..=65_536))]
+    pub(crate) context: Option<u32>,
 
     /// Threads to compute with [default: all].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]

@@ -115,7 +115,9 @@ fn with_settings(command: clap::Command, path: &str, text: &str) -> Result<clap:
     let mut entries = Vec::new();
     for (key, value) in table {
         if !has_setting(&command, &key) {
-            return Err(Failure::usage(format!("{path}: no command has a setting {key:?}")));
+            let nearest = nearest(&command, &key);
+            let hint = nearest.map_or_else(String::new, |name| format!("; did you mean {name}?"));
+            return Err(Failure::usage(format!("{path}: no command has a setting {key:?}{hint}")));
         }
         let value = match value {
             toml::Value::String(value) => value,
@@ -148,6 +150,20 @@ fn with_settings(command: clap::Command, path: &str, text: &str) -> Result<clap:
 fn has_setting(command: &clap::Command, key: &str) -> bool {
     command.get_arguments().any(|argument| argument.get_long() == Some(key))
         || command.get_subcommands().any(|subcommand| has_setting(subcommand, key))
+}
+
+/// The name of the flag that is most like `key`, if one is.
+fn nearest(command: &clap::Command, key: &str) -> Option<String> {
+    let mut names = Vec::new();
+    collect(command, &mut names);
+    let likeness = |name: &String| strsim::jaro_winkler(name, key);
+    let best = names.into_iter().max_by(|a, b| likeness(a).total_cmp(&likeness(b)));
+    best.filter(|name| likeness(name) > 0.8)
+}
+
+fn collect(command: &clap::Command, names: &mut Vec<String>) {
+    names.extend(command.get_arguments().filter_map(|argument| argument.get_long().map(str::to_owned)));
+    command.get_subcommands().for_each(|subcommand| collect(subcommand, names));
 }
 
 #[cfg(test)]

@@ -57,7 +57,7 @@ impl Engine for Stream {
         self.loss(x, batch)
     }
 
-    fn loss(&mut self, _: &[f32], batch: Batch<'_>) -> Result<Loss, Error> {
+    fn loss(&mut self, _: &[f32], _: &[f32], batch: Batch<'_>) -> Result<Loss, Error> {
         Ok(Loss { mean_loss: 1.0, correct: 0, samples: batch.labels.len() })
     }
 }
@@ -81,7 +81,7 @@ fn work(address: &str, slot: u16) -> Vec<f32> {
     let initial = |_: &_| (0..layout().dimension()).map(|i| uniform(draw(u64::MAX, i))).collect();
     let mut client = Client::connect(&connect, greeting, None, initial, |_| {}).expect("a place");
     let scaling = Scaling { mean: 0.0, standard_deviation: 1.0 };
-    let data = Dataset::new(vec![0; 64], vec![0; 16], [2, 2], 2, scaling).expect("data");
+    let data = Dataset::grey(vec![0; 64], vec![0; 16], [2, 2], 2, scaling).expect("data");
     let engine = Box::new(Stream { slot: u64::from(slot), round: 0 });
     let mut trainer = Trainer::new(engine, &data, layout(), Partition::Iid, &client).expect("a trainer");
     let summary = trainer.run(&mut client, &mut |_, _| {}).expect("a whole run");

@@ -30,7 +30,7 @@ const ROUNDS: u64 = 15;
 
 fn main() {
     set_threads(1).unwrap();
-    let data = load(&DataSource::default(), None).unwrap().train;
+    let data = load(&DataSource::default().into()).unwrap().train;
     println!("median of {ROUNDS} rounds             ballot alone    at once  in pieces    saved");
     println!("{DIMENSION} coordinates in {LAYERS} layers, forward {FORWARD:?}, backward {BACKWARD:?}");
     let layout = Layout::new(vec![TensorSpec { name: "w".into(), shape: vec![DIMENSION] }]).unwrap();
@@ -40,10 +40,10 @@ fn main() {
         row(rate, &data, &layout, vec![0.0; DIMENSION], engine(true), engine(false));
     }
     println!("cnn, 421642 coordinates, batch 32, one thread");
-    let kind = ModelKind::Cnn;
+    let model = ModelKind::Cnn.usual();
     for rate in [100, 10] {
-        let (at_once, in_pieces) = (AtOnce(BurnEngine::new(kind)), BurnEngine::new(kind));
-        row(rate, &data, &kind.layout().unwrap(), kind.initial(1), Box::new(at_once), Box::new(in_pieces));
+        let (at_once, in_pieces) = (AtOnce(BurnEngine::new(&model)), BurnEngine::new(&model));
+        row(rate, &data, &model.layout().unwrap(), model.initial(1), Box::new(at_once), Box::new(in_pieces));
     }
 }
 
@@ -103,7 +103,7 @@ impl Engine for Layers {
 
     fn forward(&mut self, x: &[f32], batch: Batch<'_>, _: &mut [f32]) -> Result<Loss, Error> {
         std::thread::sleep(FORWARD);
-        self.loss(x, batch)
+        self.loss(x, &[], batch)
     }
 
     fn backward(&mut self, _: &mut [f32], piece: &mut dyn FnMut(Range<usize>, &[f32])) -> Result<(), Error> {
@@ -121,7 +121,7 @@ impl Engine for Layers {
         Ok(())
     }
 
-    fn loss(&mut self, _: &[f32], batch: Batch<'_>) -> Result<Loss, Error> {
+    fn loss(&mut self, _: &[f32], _: &[f32], batch: Batch<'_>) -> Result<Loss, Error> {
         Ok(Loss { mean_loss: 0.0, correct: 0, samples: batch.labels.len() })
     }
 }
@@ -138,8 +138,8 @@ impl Engine for AtOnce {
         self.0.gradient(x, batch, gradient)
     }
 
-    fn loss(&mut self, x: &[f32], batch: Batch<'_>) -> Result<Loss, Error> {
-        self.0.loss(x, batch)
+    fn loss(&mut self, x: &[f32], statistics: &[f32], batch: Batch<'_>) -> Result<Loss, Error> {
+        self.0.loss(x, statistics, batch)
     }
 }
 

@@ -7,17 +7,16 @@ use std::path::PathBuf;
 #[non_exhaustive]
 pub enum Error {
     /// A file of a data set is not where it was looked for: the user has to fetch it.
-    #[error(
-        "Fashion-MNIST file {file}.gz (or {file}) not found in {}: run `apt-get install \
-         dataset-fashion-mnist`, or download the four files from \
-         https://github.com/zalandoresearch/fashion-mnist and pass --data-dir",
-        directory.display()
-    )]
+    #[error("{data}: file {file} not found in {}: {remedy}", directory.display())]
     MissingData {
-        /// Name of the file without `.gz`.
-        file: &'static str,
+        /// The data set.
+        data: String,
+        /// The file.
+        file: String,
         /// The directory searched.
         directory: PathBuf,
+        /// How to get it.
+        remedy: &'static str,
     },
 
     /// A file is there and could not be read.

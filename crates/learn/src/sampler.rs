@@ -3,6 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 
 use crate::Error;
@@ -86,6 +87,7 @@ pub struct Sampler {
     offset: usize,
     batch: usize,
     seed: u64,
+    slot: usize,
     // What, besides seed and epoch, the permutation depends on.
     stream_of_slot: u64,
 }
@@ -98,7 +100,7 @@ impl Sampler {
     /// [`Error::Misuse`] when there are no workers, the slot is none of theirs, the batch is empty, or the
     /// data set has fewer than workers·batch examples.
     pub fn new(
-        labels: &[u8],
+        labels: &[u16],
         workers: usize,
         slot: usize,
         batch: usize,
@@ -131,7 +133,18 @@ impl Sampler {
             }
         };
         let order = Vec::with_capacity(shard.len());
-        Ok(Self { shard, order, epoch: None, rounds_per_epoch, stride, offset, batch, seed, stream_of_slot })
+        Ok(Self {
+            shard,
+            order,
+            epoch: None,
+            rounds_per_epoch,
+            stride,
+            offset,
+            batch,
+            seed,
+            slot,
+            stream_of_slot,
+        })
     }
 
     /// Indices of the examples of `round`, `batch` of them, counted from round 0 of epoch 0.
@@ -144,6 +157,15 @@ impl Sampler {
         }
         let start = (round % self.rounds_per_epoch) as usize * self.stride + self.offset;
         &self.order[start..start + self.batch]
+    }
+
+    /// What the randomness of `round`'s batch in this slot comes from: crops of images, units that are dropped.
+    pub fn seed(&self, round: u64) -> u64 {
+        let mut material = [0; 24];
+        material[..8].copy_from_slice(&self.seed.to_le_bytes());
+        material[8..16].copy_from_slice(&round.to_le_bytes());
+        material[16..].copy_from_slice(&(self.slot as u64).to_le_bytes());
+        stream("signvote-learn 2026 seed of a batch v1", &material).next_u64()
     }
 
     fn permute(&mut self, epoch: u64) {
@@ -162,7 +184,7 @@ impl Sampler {
 /// Every worker gets exactly q = ⌊examples / workers⌋ examples, so that every slot has enough for every round
 /// of an epoch: the first `workers` blocks hold ⌈q/2⌉ each, the others ⌊q/2⌋, and the fewer than `workers`
 /// examples left at the end belong to nobody.
-fn shard_by_label(labels: &[u8], workers: usize, slot: usize) -> Vec<usize> {
+fn shard_by_label(labels: &[u16], workers: usize, slot: usize) -> Vec<usize> {
     let mut by_label: Vec<usize> = (0..labels.len()).collect();
     by_label.sort_by_key(|&index| labels[index]);
     let quota = labels.len() / workers;
@@ -176,7 +198,7 @@ fn shard_by_label(labels: &[u8], workers: usize, slot: usize) -> Vec<usize> {
 /// The examples of a worker whose mix of classes is drawn from Dirichlet(α, …, α); all of ⌊examples / workers⌋.
 ///
 /// Workers choose one after the other, so each call makes the choices of those before, too.
-fn shard_by_mix(labels: &[u8], workers: usize, slot: usize, alpha: f64, seed: u64) -> Vec<usize> {
+fn shard_by_mix(labels: &[u16], workers: usize, slot: usize, alpha: f64, seed: u64) -> Vec<usize> {
     let classes = labels.iter().max().map_or(0, |&label| usize::from(label) + 1);
     let mut pools: Vec<Vec<usize>> = vec![Vec::new(); classes];
     labels.iter().enumerate().for_each(|(index, &label)| pools[usize::from(label)].push(index));
@@ -235,8 +257,8 @@ mod tests {
 
     use super::*;
 
-    fn labels(samples: usize) -> Vec<u8> {
-        (0..samples).map(|i| (i * 7 % 10) as u8).collect()
+    fn labels(samples: usize) -> Vec<u16> {
+        (0..samples).map(|i| (i * 7 % 10) as u16).collect()
     }
 
     fn sampler(samples: usize, workers: usize, slot: usize, batch: usize, partition: Partition) -> Sampler {
@@ -341,7 +363,7 @@ mod tests {
             for round in 0..10 {
                 classes.extend(sampler.batch(round).iter().map(|&index| labels[index]));
             }
-            assert_eq!(Vec::from_iter(classes), [slot as u8 / 2, slot as u8 / 2 + 5]);
+            assert_eq!(Vec::from_iter(classes), [slot as u16 / 2, slot as u16 / 2 + 5]);
         }
     }
 
@@ -372,7 +394,7 @@ mod tests {
     fn iid_draws_every_class() {
         let labels = labels(1000);
         let mut sampler = Sampler::new(&labels, 10, 0, 50, 1, Partition::Iid).unwrap();
-        let classes: BTreeSet<u8> =
+        let classes: BTreeSet<u16> =
             (0..2).flat_map(|r| sampler.batch(r).to_vec()).map(|i| labels[i]).collect();
         assert_eq!(classes.len(), 10);
     }

@@ -4,7 +4,8 @@ use std::ops::Range;
 
 use signvote_election::{AggregateKind, Exchange, Layout, Round, Step, Terms};
 
-use crate::{Batch, Cast, Caster, Dataset, Engine, Error, Loss, Partition, Sampler};
+use crate::loader::Loader;
+use crate::{Cast, Caster, Dataset, Engine, Error, Loss, Partition, Sampler};
 
 /// What a worker is about to send, for who wants to tamper with it (an adversary in an experiment).
 #[derive(Debug)]
@@ -64,15 +65,12 @@ pub struct Snapshot<'a> {
 /// were taken at another x do less harm than none at all.
 pub struct Trainer<'a> {
     engine: Box<dyn Engine>,
-    data: &'a Dataset,
-    sampler: Sampler,
+    loader: Loader,
     layout: Layout,
     terms: Terms,
     /// Holds the momentum; `None` in a dense run.
     caster: Option<Caster>,
     gradient: Vec<f32>,
-    images: Vec<f32>,
-    labels: Vec<u8>,
     /// Rounds in a row in which the gradient was not finite somewhere.
     non_finite_rounds: u32,
     tamper: Option<Tamper<'a>>,
@@ -90,7 +88,7 @@ impl<'a> Trainer<'a> {
     /// engine's local workers, in every place.
     pub fn new(
         engine: Box<dyn Engine>,
-        data: &'a Dataset,
+        data: &Dataset,
         layout: Layout,
         partition: Partition,
         exchange: &dyn Exchange,
@@ -109,14 +107,11 @@ impl<'a> Trainer<'a> {
         };
         Ok(Self {
             engine,
-            data,
-            sampler,
+            loader: Loader::new(data.clone(), sampler)?,
             layout,
             terms,
             caster,
             gradient: vec![0.0; dimension],
-            images: Vec::new(),
-            labels: Vec::new(),
             non_finite_rounds: 0,
             tamper: None,
             between: None,
@@ -199,8 +194,7 @@ impl<'a> Trainer<'a> {
     }
 
     fn vote(&mut self, exchange: &mut dyn Exchange, round: Round) -> Result<Loss, Error> {
-        self.data.fill(self.sampler.batch(round.0), &mut self.images, &mut self.labels);
-        let batch = Batch { images: &self.images, labels: &self.labels };
+        let batch = self.loader.batch(round.0)?.batch();
         let Some(caster) = &mut self.caster else {
             let loss = self.engine.gradient(exchange.parameters(), batch, &mut self.gradient)?;
             let non_finite = self.gradient.iter().filter(|g| !g.is_finite()).count();

@@ -18,4 +18,4 @@ mod model;
 pub use checkpoint::{Standing, WorkerCheckpoint, load_checkpoint, save_checkpoint};
 pub use directory::{EventLog, RunDirectory, replace_file};
 pub use error::Error;
-pub use model::{SavedModel, load_model, save_model};
+pub use model::{SavedModel, export_tensors, load_model, load_tensors, save_model};

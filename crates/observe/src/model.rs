@@ -55,18 +55,68 @@ pub fn save_model(
         settings: settings.iter().map(|(key, value)| (key.into(), value.into())).collect(),
     };
     let notes = serde_json::to_string(&notes).map_err(|error| malformed(error.to_string()))?;
-    let bytes: Vec<u8> = x.iter().flat_map(|value| value.to_le_bytes()).collect();
-    let views = layout
-        .ranges()
-        .map(|(tensor, range)| {
-            let data = &bytes[range.start * 4..range.end * 4];
-            Ok((tensor.name.as_str(), TensorView::new(Dtype::F32, tensor.shape.clone(), data)?))
-        })
-        .collect::<Result<Vec<_>, safetensors::SafeTensorError>>();
-    let file = views
-        .and_then(|views| safetensors::serialize(views, Some(HashMap::from([(KEY.to_owned(), notes)]))))
+    write(path, layout.tensors(), x, (KEY, notes))
+}
+
+/// Writes tensors as PyTorch and other programs expect them, whole or not at all: names, shapes, and nothing of ours. `values` are
+/// those of all tensors, one after the other, each in row-major order.
+///
+/// # Errors
+/// If the disk is full or refuses, or there are fewer values than the tensors have.
+pub fn export_tensors(path: &Path, tensors: &[TensorSpec], values: &[f32]) -> Result<(), Error> {
+    // What the package `safetensors` writes for PyTorch, and `transformers` asks for.
+    write(path, tensors, values, ("format", "pt".into()))
+}
+
+fn write(
+    path: &Path,
+    tensors: &[TensorSpec],
+    values: &[f32],
+    (key, note): (&str, String),
+) -> Result<(), Error> {
+    let malformed = |reason: String| Error::Malformed { path: path.to_owned(), reason };
+    let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+    let (mut views, mut rest) = (Vec::with_capacity(tensors.len()), &bytes[..]);
+    for tensor in tensors {
+        let length = 4 * tensor.shape.iter().product::<usize>();
+        let (data, tail) = rest
+            .split_at_checked(length)
+            .ok_or_else(|| malformed(format!("{} has fewer values than its shape says", tensor.name)))?;
+        rest = tail;
+        let view = TensorView::new(Dtype::F32, tensor.shape.clone(), data);
+        views.push((tensor.name.as_str(), view.map_err(|error| malformed(error.to_string()))?));
+    }
+    let file = safetensors::serialize(views, Some(HashMap::from([(key.to_owned(), note)])))
         .map_err(|error| malformed(error.to_string()))?;
     replace_file(path, |out| out.write_all(&file))
+}
+
+/// Reads these tensors from a file of safetensors, whoever wrote it: the values of all, one after the other. Other tensors in
+/// the file are passed over.
+///
+/// # Errors
+/// If the file is missing or torn, or a tensor is not there, has another shape, or is not of f32.
+pub fn load_tensors(path: &Path, tensors: &[TensorSpec]) -> Result<Vec<f32>, Error> {
+    let malformed = |reason: String| Error::Malformed { path: path.to_owned(), reason };
+    let bytes = std::fs::read(path).map_err(Error::io("read", path))?;
+    let file = SafeTensors::deserialize(&bytes).map_err(|error| malformed(error.to_string()))?;
+    let mut values = Vec::new();
+    for TensorSpec { name, shape } in tensors {
+        let view = file.tensor(name).map_err(|_| malformed(format!("it has no tensor {name}")))?;
+        if view.shape() != shape {
+            return Err(malformed(format!("{name} has shape {:?}, expected {shape:?}", view.shape())));
+        }
+        append(&mut values, name, &view).map_err(malformed)?;
+    }
+    Ok(values)
+}
+
+fn append(values: &mut Vec<f32>, name: &str, view: &TensorView<'_>) -> Result<(), String> {
+    if view.dtype() != Dtype::F32 {
+        return Err(format!("{name} is {:?}, not f32", view.dtype()));
+    }
+    values.extend(view.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])));
+    Ok(())
 }
 
 /// Reads a model that [`save_model`] wrote.
@@ -89,10 +139,7 @@ pub fn load_model(path: &Path) -> Result<SavedModel, Error> {
     let mut x = Vec::new();
     for name in notes.order {
         let view = file.tensor(&name).map_err(|error| malformed(error.to_string()))?;
-        if view.dtype() != Dtype::F32 {
-            return Err(malformed(format!("{name} is {:?}, not f32", view.dtype())));
-        }
-        x.extend(view.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])));
+        append(&mut x, &name, &view).map_err(malformed)?;
         tensors.push(TensorSpec { name, shape: view.shape().to_vec() });
     }
     let mut settings = Settings::default();
@@ -136,6 +183,27 @@ mod tests {
         let paths = ["a", "b"].map(|name| directory.path().join(name));
         paths.iter().for_each(|path| save(path, &example()));
         assert_eq!(std::fs::read(&paths[0]).unwrap(), std::fs::read(&paths[1]).unwrap());
+    }
+
+    #[test]
+    fn what_is_exported_is_read_by_its_names_and_shapes() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("exported.safetensors");
+        let SavedModel { layout, x, .. } = example();
+        export_tensors(&path, layout.tensors(), &x).unwrap();
+        assert_eq!(load_tensors(&path, layout.tensors()).unwrap(), x);
+        let [z, a] = layout.tensors() else { panic!() };
+        assert_eq!(load_tensors(&path, &[a.clone(), z.clone()]).unwrap(), [&x[6..], &x[..6]].concat());
+        let refused = |name: &str, shape: &[usize]| {
+            let spec = TensorSpec { name: name.into(), shape: shape.into() };
+            load_tensors(&path, &[spec]).unwrap_err().to_string()
+        };
+        assert!(refused("b", &[1]).ends_with("it has no tensor b"));
+        assert!(refused("a.bias", &[3]).ends_with("a.bias has shape [2], expected [3]"));
+        assert!(export_tensors(&path, layout.tensors(), &x[1..]).is_err());
+        // A model's own file is one as well; what others wrote is none of ours.
+        save(&path, &example());
+        assert_eq!(load_tensors(&path, layout.tensors()).unwrap(), x);
     }
 
     #[test]

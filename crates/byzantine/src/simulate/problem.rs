@@ -6,7 +6,7 @@ use rand::Rng as _;
 use rand_distr::{Distribution as _, StandardNormal};
 use signvote_election::{Layout, TensorSpec};
 use signvote_learn::{
-    Batch, BurnEngine, Dataset, Engine as _, ModelKind, Sampler, Split, evaluate, rounds_per_epoch,
+    BurnEngine, Engine as _, Examples, Model, Sampler, Split, evaluate, rounds_per_epoch, running_statistics,
 };
 
 use super::{Setup, Task};
@@ -31,75 +31,82 @@ pub(super) trait Compute: Send {
 /// A task with its data.
 #[derive(Clone, Debug)]
 pub struct Problem {
-    task: Task,
-    split: Option<Arc<Split>>,
+    kind: Kind,
+}
+
+#[derive(Clone, Debug)]
+enum Kind {
+    Quadratic { dimension: usize },
+    Model { model: Model, split: Arc<Split> },
 }
 
 impl Problem {
     /// The problem of a set-up; `split` has the data that it names, if it learns from any.
     ///
     /// # Errors
-    /// If a model has no data.
+    /// If a model has no data, or data that it is not for.
     pub fn new(setup: &Setup, split: Option<Arc<Split>>) -> Result<Self, Error> {
-        match (setup.problem, &split) {
-            (Task::Model(_), None) => Err(Error::misuse("data", "that of a model", "none")),
-            (task, _) => Ok(Self { task, split }),
-        }
+        let kind = match (setup.problem, split) {
+            (Task::Quadratic { dimension }, _) => Kind::Quadratic { dimension },
+            (Task::Model(_), None) => return Err(Error::misuse("data", "that of a model", "none")),
+            (Task::Model(kind), Some(split)) => {
+                Kind::Model { model: kind.model(split.train.shape())?, split }
+            }
+        };
+        Ok(Self { kind })
     }
 
     /// d.
     pub fn dimension(&self) -> usize {
-        match self.task {
-            Task::Quadratic { dimension } => dimension,
-            Task::Model(kind) => kind.dimension(),
+        match &self.kind {
+            Kind::Quadratic { dimension } => *dimension,
+            Kind::Model { model, .. } => model.dimension(),
         }
     }
 
     pub(super) fn layout(&self) -> Result<Layout, Error> {
-        match self.task {
-            Task::Quadratic { dimension } => {
-                Ok(Layout::new(vec![TensorSpec { name: "x".into(), shape: vec![dimension] }])?)
+        match &self.kind {
+            Kind::Quadratic { dimension } => {
+                Ok(Layout::new(vec![TensorSpec { name: "x".into(), shape: vec![*dimension] }])?)
             }
-            Task::Model(kind) => Ok(kind.layout()?),
+            Kind::Model { model, .. } => Ok(model.layout()?),
         }
     }
 
     /// Where a run starts. On the quadratic every coordinate is 1 or −1, at random: all have the same signal-to-noise ratio, 1/σ.
     pub(super) fn start(&self, seed: u64) -> Vec<f32> {
-        match self.task {
-            Task::Quadratic { dimension } => {
+        match &self.kind {
+            Kind::Quadratic { dimension } => {
                 let mut random = generator(b"start of a quadratic", seed, 0, 0);
-                (0..dimension).map(|_| if random.next_u32() & 1 == 1 { -1.0 } else { 1.0 }).collect()
+                (0..*dimension).map(|_| if random.next_u32() & 1 == 1 { -1.0 } else { 1.0 }).collect()
             }
-            Task::Model(kind) => kind.initial(seed),
+            Kind::Model { model, .. } => model.initial(seed),
         }
     }
 
     /// Rounds in one pass over the data; 0 where there is none.
     pub fn rounds_per_epoch(&self, setup: &Setup) -> u64 {
-        let per = |split: &Arc<Split>| {
-            let batch = setup.batch as usize * setup.local_steps as usize;
-            rounds_per_epoch(split.train.len(), usize::from(setup.workers), batch)
-        };
-        self.split.as_ref().map_or(0, per)
+        let Kind::Model { split, .. } = &self.kind else { return 0 };
+        let batch = setup.batch as usize * setup.local_steps as usize;
+        rounds_per_epoch(split.train.len(), usize::from(setup.workers), batch)
     }
 
     /// The work of the worker in place `index`.
     pub(super) fn compute(&self, setup: &Setup, index: usize) -> Result<Box<dyn Compute>, Error> {
-        match (self.task, &self.split) {
-            (Task::Model(kind), Some(split)) => {
-                let (workers, batch) = (usize::from(setup.workers), setup.batch as usize);
-                let train = Arc::clone(split);
-                let sampler =
-                    Sampler::new(train.train.labels(), workers, index, batch, setup.seed, setup.partition)?;
-                Ok(Box::new(Model::new(kind, train, sampler)))
+        Ok(match &self.kind {
+            Kind::Model { model, split } => {
+                let (labels, workers, batch) =
+                    (split.train.labels(), usize::from(setup.workers), setup.batch as usize);
+                let sampler = Sampler::new(labels, workers, index, batch, setup.seed, setup.partition)?;
+                let (engine, split) = (BurnEngine::new(model), Arc::clone(split));
+                Box::new(Learner { engine, split, sampler, examples: Examples::default() })
             }
-            (_, _) => Ok(Box::new(Quadratic {
+            Kind::Quadratic { .. } => Box::new(Quadratic {
                 seed: setup.seed,
                 index: index as u64,
                 deviation: setup.noise / (setup.batch as f32).sqrt(),
-            })),
-        }
+            }),
+        })
     }
 
     /// Hands the gradients of so many batches at `x` to `each`: those of the first worker's first rounds.
@@ -127,12 +134,14 @@ impl Problem {
     /// # Errors
     /// If the engine fails.
     pub fn measure(&self, x: &[f32]) -> Result<Measure, Error> {
-        match (self.task, &self.split) {
-            (Task::Model(kind), Some(split)) => {
-                let loss = evaluate(&mut BurnEngine::new(kind), x, &split.test)?;
+        match &self.kind {
+            Kind::Model { model, split } => {
+                let mut engine = BurnEngine::new(model);
+                let statistics = running_statistics(&mut engine, x, &split.train)?;
+                let loss = evaluate(&mut engine, x, &statistics, &split.test)?;
                 Ok(Measure { loss: f64::from(loss.mean_loss), accuracy: Some(loss.accuracy()) })
             }
-            (_, _) => Ok(Measure { loss: half_square(x), accuracy: None }),
+            Kind::Quadratic { .. } => Ok(Measure { loss: half_square(x), accuracy: None }),
         }
     }
 }
@@ -159,35 +168,22 @@ impl Compute for Quadratic {
     }
 }
 
-struct Model {
+struct Learner {
     engine: BurnEngine,
     split: Arc<Split>,
     sampler: Sampler,
-    images: Vec<f32>,
-    labels: Vec<u8>,
+    examples: Examples,
 }
 
-impl Model {
-    fn new(kind: ModelKind, split: Arc<Split>, sampler: Sampler) -> Self {
-        Self { engine: BurnEngine::new(kind), split, sampler, images: Vec::new(), labels: Vec::new() }
-    }
-
-    fn train(&self) -> &Dataset {
-        &self.split.train
-    }
-}
-
-impl Compute for Model {
+impl Compute for Learner {
     fn gradient(&mut self, x: &[f32], batch: u64, flip_labels: bool, out: &mut [f32]) -> Result<f64, Error> {
-        let indices = self.sampler.batch(batch).to_vec();
-        let (mut images, mut labels) = (std::mem::take(&mut self.images), std::mem::take(&mut self.labels));
-        self.train().fill(&indices, &mut images, &mut labels);
+        let (data, seed) = (&self.split.train, self.sampler.seed(batch));
+        data.fill(self.sampler.batch(batch), Some(seed), &mut self.examples)?;
         if flip_labels {
-            let last = (self.train().classes() - 1) as u8;
-            labels.iter_mut().for_each(|label| *label = last - *label);
+            let last = (data.shape().classes() - 1) as u32;
+            self.examples.labels.iter_mut().for_each(|label| *label = last - *label);
         }
-        let loss = self.engine.gradient(x, Batch { images: &images, labels: &labels }, out)?;
-        (self.images, self.labels) = (images, labels);
+        let loss = self.engine.gradient(x, self.examples.batch(), out)?;
         Ok(f64::from(loss.mean_loss))
     }
 }

@@ -1,10 +1,13 @@
-//! `signvote eval`: how good a run's model is on data that it was not trained on.
+//! `signvote eval`: how good a model is on data that it was not trained on.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
-use signvote_learn::{BurnEngine, DataSource, Dataset, Loss, ModelKind, evaluate, load, set_threads};
-use signvote_observe::{RunDirectory, SavedModel, load_model};
+use signvote_learn::{
+    BurnEngine, DataSource, Loss, Model, ModelKind, Shape, Split, Wanted, evaluate, load, running_statistics,
+    set_threads,
+};
+use signvote_observe::{RunDirectory, SavedModel, load_model, load_tensors};
 
 use super::print;
 use crate::exit::{Exit, Failure};
@@ -16,65 +19,161 @@ struct Evaluation {
     test_accuracy: f64,
     /// `null` if not finite.
     test_loss: Option<f32>,
+    /// Of a language model: exp(test_loss) per token.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    perplexity: Option<f64>,
     samples: usize,
-    rounds: u64,
+    /// Of a run's model.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rounds: Option<u64>,
     model: String,
     data: String,
 }
 
 pub(crate) fn run(flags: &EvalFlags) -> Result<Exit, Failure> {
-    let directory = RunDirectory::open(&flags.run_dir)?;
-    let saved = load_model(&directory.model())?;
-    let source: DataSource = match flags.data {
-        Some(source) => source,
-        None => noted(&saved, "data", "--data")?.parse().map_err(unknown(&directory))?,
-    };
     let threads = flags.threads.map_or_else(available_threads, usize::from);
     set_threads(threads)?;
-    let data_dir = flags.data_dir.clone().or_else(|| configured_data_dir(&directory));
-    let test = load(&source, data_dir.as_deref())?.test;
-    let loss = evaluate_model(&directory, &saved, &test)?;
-    let evaluation = Evaluation {
-        test_accuracy: loss.accuracy(),
-        test_loss: finite(loss.mean_loss),
-        samples: loss.samples,
-        rounds: saved.round.0,
-        model: noted(&saved, "model", "a model's name")?.to_owned(),
-        data: source.to_string(),
-    };
+    let evaluation =
+        if flags.model.is_file() { of_file(flags, &flags.model)? } else { of_run(flags, &flags.model)? };
     if flags.json {
         let json = serde_json::to_string(&evaluation)
             .map_err(|error| Failure::internal("cannot write the result", &error))?;
         print(&json);
     } else {
+        let what = if evaluation.perplexity.is_some() { "tokens" } else { "images" };
+        let perplexity = evaluation.perplexity.map_or_else(String::new, |it| format!(", perplexity {it:.2}"));
+        let after = |rounds| format!(", after {} rounds", grouped(rounds));
+        let rounds = evaluation.rounds.map_or_else(String::new, after);
         print(&format!(
-            "{} of {} images of {}, loss {}, after {} rounds",
+            "{} of {} {what} of {}, loss {}{perplexity}{rounds}",
             percent(Some(evaluation.test_accuracy)),
             grouped(evaluation.samples as u64),
             evaluation.data,
             number(evaluation.test_loss, 3),
-            grouped(evaluation.rounds)
         ));
     }
     Ok(Exit::Success)
 }
 
-/// Evaluates a model on held-out data.
+/// The model of a run, on the data that it was trained on unless another is named.
+fn of_run(flags: &EvalFlags, path: &Path) -> Result<Evaluation, Failure> {
+    let directory = RunDirectory::open(path)?;
+    let saved = load_model(&directory.model())?;
+    let data = Data::of_run(&directory, &saved, flags.data, flags.data_dir.clone())?;
+    let split = data.load()?;
+    let loss = evaluate_model(&directory, &saved, &split)?;
+    Ok(Evaluation::of(kind_of(&saved, &directory)?, &data, &split, loss, Some(saved.round.0)))
+}
+
+/// A file of safetensors with PyTorch's names. Where it has running statistics, these are used.
+fn of_file(flags: &EvalFlags, path: &Path) -> Result<Evaluation, Failure> {
+    let (Some(kind), Some(source)) = (flags.kind, flags.data) else {
+        let message = format!("{} says neither model nor data: pass --model and --data", path.display());
+        return Err(Failure::usage(message));
+    };
+    let context = flags.context.map(|tokens| tokens as usize);
+    let data = Data(Wanted { source, directory: flags.data_dir.clone(), context });
+    let split = data.load()?;
+    let model = kind.model(split.test.shape())?;
+    let x = load_tensors(path, model.layout()?.tensors())?;
+    let mut engine = BurnEngine::new(&model);
+    let statistics = match load_tensors(path, &model.statistics()) {
+        Ok(statistics) => statistics,
+        Err(_) => running_statistics(&mut engine, &x, &split.train)?,
+    };
+    let loss = evaluate(&mut engine, &x, &statistics, &split.test)?;
+    Ok(Evaluation::of(kind, &data, &split, loss, None))
+}
+
+impl Evaluation {
+    fn of(kind: ModelKind, data: &Data, split: &Split, loss: Loss, rounds: Option<u64>) -> Self {
+        Self {
+            test_accuracy: loss.accuracy(),
+            test_loss: finite(loss.mean_loss),
+            perplexity: perplexity(split, loss),
+            samples: loss.samples,
+            rounds,
+            model: kind.to_string(),
+            data: data.0.source.to_string(),
+        }
+    }
+}
+
+/// What a model is evaluated on.
+pub(crate) struct Data(Wanted);
+
+impl Data {
+    /// What a run was trained on, or what is named instead.
+    pub(crate) fn of_run(
+        directory: &RunDirectory,
+        saved: &SavedModel,
+        source: Option<DataSource>,
+        data_dir: Option<PathBuf>,
+    ) -> Result<Self, Failure> {
+        let source = match source {
+            Some(source) => source,
+            None => noted(saved, "data", "--data")?.parse().map_err(unknown(directory))?,
+        };
+        let context = noted_context(saved, directory)?;
+        Ok(Self(Wanted { source, directory: data_dir.or_else(|| configured_data_dir(directory)), context }))
+    }
+
+    pub(crate) fn load(&self) -> Result<Split, Failure> {
+        Ok(load(&self.0)?)
+    }
+}
+
+/// Evaluates a run's model on held-out data.
 pub(crate) fn evaluate_model(
     directory: &RunDirectory,
     saved: &SavedModel,
-    test: &Dataset,
+    split: &Split,
 ) -> Result<Loss, Failure> {
-    let kind: ModelKind = noted(saved, "model", "a model's name")?.parse().map_err(unknown(directory))?;
-    if kind.layout()? != saved.layout {
+    let mut engine = BurnEngine::new(&model_of(directory, saved, split)?);
+    let statistics = running_statistics(&mut engine, &saved.x, &split.train)?;
+    Ok(evaluate(&mut engine, &saved.x, &statistics, &split.test)?)
+}
+
+/// Which model was saved.
+pub(crate) fn kind_of(saved: &SavedModel, directory: &RunDirectory) -> Result<ModelKind, Failure> {
+    noted(saved, "model", "a model's name")?.parse().map_err(unknown(directory))
+}
+
+/// The model whose parameters were saved.
+pub(crate) fn model_of(
+    directory: &RunDirectory,
+    saved: &SavedModel,
+    split: &Split,
+) -> Result<Model, Failure> {
+    let kind = kind_of(saved, directory)?;
+    let model = kind.model(split.test.shape())?;
+    if model.layout()? != saved.layout {
         let (path, d) = (directory.model(), saved.layout.dimension());
         let differs = format!(
-            "{} does not hold a {kind}: its {d} parameters have other names or shapes",
-            path.display()
+            "{} does not hold a {kind} for {}: its {d} parameters have other names or shapes",
+            path.display(),
+            model.shape()
         );
         return Err(Failure::new(Exit::Data, differs));
     }
-    Ok(evaluate(&mut BurnEngine::new(kind), &saved.x, test)?)
+    Ok(model)
+}
+
+/// exp(loss) of a language model; `None` for images, and where it is not finite.
+pub(crate) fn perplexity(split: &Split, loss: Loss) -> Option<f64> {
+    let is_text = matches!(split.test.shape(), Shape::Tokens { .. });
+    Some(loss.perplexity()).filter(|perplexity| is_text && perplexity.is_finite())
+}
+
+/// The window that a language model was trained on.
+fn noted_context(saved: &SavedModel, directory: &RunDirectory) -> Result<Option<usize>, Failure> {
+    let parse = |text: &str| {
+        text.parse().map_err(|_| {
+            let path = directory.model();
+            Failure::new(Exit::Data, format!("{}: context {text:?} is no number", path.display()))
+        })
+    };
+    saved.settings.value("context").map(parse).transpose()
 }
 
 /// Where a run's own settings say that its data lies.

@@ -12,6 +12,8 @@ pub(crate) mod bench;
 pub(crate) mod bench_exchange;
 pub(crate) mod certs;
 pub(crate) mod eval;
+pub(crate) mod export;
+pub(crate) mod models;
 pub(crate) mod plan;
 pub(crate) mod reproduce;
 mod runs;
@@ -63,9 +65,13 @@ fn write_config(
     flags: &impl serde::Serialize,
     command: &str,
 ) -> Result<(), Failure> {
-    let path = directory.config();
+    let text = config_text(flags, command)?;
+    Ok(signvote_observe::replace_file(&directory.config(), |out| out.write_all(text.as_bytes()))?)
+}
+
+/// The settings as a file that `--config` takes.
+fn config_text(flags: &impl serde::Serialize, command: &str) -> Result<String, Failure> {
     let settings =
         toml::to_string(flags).map_err(|error| Failure::internal("cannot write the settings", &error))?;
-    let text = format!("# signvote {command} --config THIS_FILE does the same again.\n{settings}");
-    Ok(signvote_observe::replace_file(&path, |out| out.write_all(text.as_bytes()))?)
+    Ok(format!("# signvote {command} --config THIS_FILE does the same again.\n{settings}"))
 }

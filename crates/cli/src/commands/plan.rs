@@ -13,7 +13,7 @@ use signvote_bench::plan::paper::{self, Paper};
 use signvote_bench::plan::{
     Bound, BreakEven, Choice, Cluster, Compute, Costs, Overlap, Step, System, break_even, choose, step,
 };
-use signvote_learn::{Batch, BurnEngine, DataSource, Engine, ModelKind, load, rounds_per_epoch, set_threads};
+use signvote_learn::{BurnEngine, Engine, Examples, ModelKind, Shape, rounds_per_epoch, set_threads};
 
 use super::print;
 use crate::exit::{Exit, Failure};
@@ -191,7 +191,8 @@ impl Row {
 }
 
 fn plan(flags: &PlanFlags, cluster: Cluster, costs: Costs, costs_source: String) -> Result<Plan, Failure> {
-    let dim = flags.dim.unwrap_or_else(|| flags.model.map_or(RESNET_50, |model| model.dimension() as u64));
+    let dim =
+        flags.dim.unwrap_or_else(|| flags.model.map_or(RESNET_50, |kind| kind.usual().dimension() as u64));
     let (compute_ms, how) = match (flags.compute_ms, flags.model) {
         (Some(ms), _) => (ms, "given"),
         (None, Some(model)) => {
@@ -238,19 +239,26 @@ fn plan(flags: &PlanFlags, cluster: Cluster, costs: Costs, costs_source: String)
     })
 }
 
-/// The median time of a gradient, on one thread as a worker has it by default.
-fn batch_seconds(model: ModelKind, batch: usize) -> Result<f64, Failure> {
+/// The median time of a gradient, on one thread as a worker has it by default, of examples that are made up.
+fn batch_seconds(kind: ModelKind, batch: usize) -> Result<f64, Failure> {
     set_threads(1)?;
-    let data = load(&DataSource::FashionMnist10k, None)?.train;
-    let indices: Vec<_> = (0..batch).map(|index| index % data.len()).collect();
-    let (mut images, mut labels) = (Vec::new(), Vec::new());
-    data.fill(&indices, &mut images, &mut labels);
-    let mut engine = BurnEngine::new(model);
+    let model = kind.usual();
+    let shape = model.shape();
+    let (inputs, labels) = (batch * shape.inputs(), batch * shape.predictions());
+    let mut examples = Examples::default();
+    match shape {
+        Shape::Tokens { vocabulary, .. } => {
+            examples.tokens = (0..inputs).map(|at| (at * 31 % vocabulary) as u32).collect();
+        }
+        _ => examples.pixels = (0..inputs).map(|at| (at * 31 % 255) as f32 / 128.0 - 1.0).collect(),
+    }
+    examples.labels = (0..labels).map(|at| (at * 7 % shape.classes()) as u32).collect();
+    let mut engine = BurnEngine::new(&model);
     let (x, mut gradient) = (model.initial(1), vec![0.0; model.dimension()]);
     let mut times = Vec::with_capacity(BATCHES);
     for turn in 0..=BATCHES {
         let began = Instant::now();
-        engine.gradient(&x, Batch { images: &images, labels: &labels }, &mut gradient)?;
+        engine.gradient(&x, examples.batch(), &mut gradient)?;
         if turn > 0 {
             times.push(began.elapsed().as_secs_f64());
         }

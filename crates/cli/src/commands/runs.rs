@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use signvote_byzantine::simulate::{Outcome, Problem, Setup, Task, key};
-use signvote_learn::{DataSource, Split, load};
+use signvote_learn::{DataSource, Split, Wanted, load};
 use signvote_reproduce::Store;
 
 use crate::exit::{Exit, Failure};
@@ -38,7 +38,8 @@ impl Data {
         if let Some(split) = self.sets.get(&source) {
             return Ok(Arc::clone(split));
         }
-        let split = Arc::new(load(&source, self.directory.as_deref())?);
+        let wanted = Wanted { source, directory: self.directory.clone(), context: None };
+        let split = Arc::new(load(&wanted)?);
         self.sets.insert(source, Arc::clone(&split));
         Ok(split)
     }

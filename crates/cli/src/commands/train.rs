@@ -10,13 +10,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use signvote_election::{Event, Round, Traffic, WorkerRecord};
-use signvote_learn::{Dataset, Loss, load, rounds_per_epoch, set_threads};
+use signvote_learn::{Loss, Split, load, rounds_per_epoch, set_threads};
 use signvote_observe::{RunDirectory, SavedModel, load_model};
 use tokio::sync::mpsc;
 
 use super::eval::{evaluate_model, finite};
 use super::server::rules;
-use super::{model_so_far, print, run_directory, write_config};
+use super::{config_text, model_so_far, print, run_directory, write_config};
 use crate::exit::{Exit, Failure};
 use crate::flags::{
     CastName, IdentityFlags, RuleFlags, ServerFlags, ServingFlags, TopologyKind, TrainFlags, WorkerFlags,
@@ -33,6 +33,10 @@ const PATIENCE: Duration = Duration::from_secs(15);
 const MODELS_WAITING: usize = 3;
 
 pub(crate) fn run(flags: &TrainFlags, logs: LogFlags) -> Result<Exit, Failure> {
+    if flags.print_config {
+        print(&config_text(flags, "train")?);
+        return Ok(Exit::Success);
+    }
     let rules = &flags.rules;
     flags.learn.check()?;
     if flags.adversaries > rules.workers {
@@ -56,7 +60,9 @@ pub(crate) fn run(flags: &TrainFlags, logs: LogFlags) -> Result<Exit, Failure> {
         return Err(Failure::usage(message));
     }
     set_threads(usize::from(flags.learn.threads))?;
-    let split = load(&flags.learn.data, flags.learn.data_dir.as_deref())?;
+    let split = load(&flags.learn.wanted())?;
+    // What the model cannot take is told before anything is started.
+    flags.learn.model.model(split.train.shape())?;
     let samples = split.train.len();
     flags.local.check_data(rules.workers, rules.batch, flags.learn.data, samples)?;
     // A round takes a batch for every worker, and together these are one pass.
@@ -78,7 +84,7 @@ pub(crate) fn run(flags: &TrainFlags, logs: LogFlags) -> Result<Exit, Failure> {
             per_epoch,
             rounds,
             directory,
-            test: Arc::new(split.test),
+            split: Arc::new(split),
             progress: Progress::new(flags.quiet, per_epoch, rounds, true),
             processes: HashMap::new(),
             last_words: HashMap::new(),
@@ -140,7 +146,7 @@ struct Run<'a> {
     per_epoch: u64,
     rounds: u64,
     directory: RunDirectory,
-    test: Arc<Dataset>,
+    split: Arc<Split>,
     progress: Progress,
     /// Those that have not ended.
     processes: HashMap<Name, Process>,
@@ -346,9 +352,9 @@ impl Run<'_> {
         }
         let Some(model) = self.saved.pop_front() else { return };
         self.evaluating = true;
-        let (test, directory, done) = (Arc::clone(&self.test), self.directory.clone(), done.clone());
+        let (split, directory, done) = (Arc::clone(&self.split), self.directory.clone(), done.clone());
         tokio::task::spawn_blocking(move || {
-            let outcome = evaluate_model(&directory, &model, &test).map(|loss| (model.round, loss));
+            let outcome = evaluate_model(&directory, &model, &split).map(|loss| (model.round, loss));
             // Nobody listens any more once the run has failed.
             let _ = done.send(outcome);
         });

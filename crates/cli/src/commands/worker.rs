@@ -7,11 +7,11 @@ use indicatif::{ProgressBar, ProgressStyle};
 use signvote_byzantine::{Attack, Draw};
 use signvote_election::{Carried, Exchange, Greeting, Position, SecretKey, Settings, Slot, Terms};
 use signvote_learn::{
-    BurnEngine, Dataset, Engine, LocalEngines, Outgoing, Snapshot, Trainer, load, set_threads,
+    BurnEngine, Dataset, Engine, LocalEngines, Model, Outgoing, Snapshot, Trainer, load, set_threads,
 };
 use signvote_net::tls::{Connector, Credentials};
 use signvote_net::{Client, Connect, LocalShard, ShardThread};
-use signvote_observe::{Standing, WorkerCheckpoint, load_checkpoint, save_checkpoint};
+use signvote_observe::{Standing, WorkerCheckpoint, load_checkpoint, load_tensors, save_checkpoint};
 
 use super::shard::{self, Door};
 use crate::exit::{Exit, Failure};
@@ -33,7 +33,8 @@ pub(crate) fn run(flags: &WorkerFlags) -> Result<Exit, Failure> {
     voters.iter().filter_map(|voter| voter.checkpoint.as_deref()).try_for_each(can_be_kept)?;
     exit_when_told(flags.lifeline)?;
     set_threads(usize::from(flags.learn.threads) * voters.len())?;
-    let data = load(&flags.learn.data, flags.learn.data_dir.as_deref())?.train;
+    let data = load(&flags.learn.wanted())?.train;
+    let model = flags.learn.model.model(data.shape())?;
     let shard = flags.shard_listen.as_deref().map(|listen| {
         let door = Door {
             flag: "shard-listen",
@@ -46,7 +47,7 @@ pub(crate) fn run(flags: &WorkerFlags) -> Result<Exit, Failure> {
     });
     let shard = shard.transpose()?;
     let local = shard.as_ref().map(ShardThread::local);
-    let exit = vote_all(&Shared { flags, connect, local, attack, data }, &voters)?;
+    let exit = vote_all(&Shared { flags, connect, local, attack, data, model }, &voters)?;
     if let Some(shard) = shard {
         // The others may be behind, and what they lack comes from here.
         shard.join()?;
@@ -90,6 +91,7 @@ struct Shared<'a> {
     local: Option<LocalShard>,
     attack: Option<Attack>,
     data: Dataset,
+    model: Model,
 }
 
 /// Who casts a ballot of its own.
@@ -145,13 +147,12 @@ impl std::fmt::Display for Voter {
 
 /// One voter's part in a run.
 fn vote(shared: &Shared<'_>, voter: &Voter) -> Result<Exit, Failure> {
-    let Shared { flags, connect, local, attack, data } = shared;
+    let Shared { flags, connect, local, attack, data, model } = shared;
     let say = |text: &str| {
         if !flags.quiet {
             progress::line(&format!("{voter}{text}"));
         }
     };
-    let model = flags.learn.model;
     let layout = model.layout()?;
 
     let checkpoint = match &voter.checkpoint {
@@ -176,7 +177,9 @@ fn vote(shared: &Shared<'_>, voter: &Voter) -> Result<Exit, Failure> {
         x: x.clone(),
     });
     let waiting = |reason: &str| say(&format!("waiting: {reason}"));
-    let initial = |terms: &Terms| model.initial(terms.seed);
+    let file = flags.learn.init.as_deref();
+    let file = file.map(|path| load_tensors(path, layout.tensors())).transpose()?;
+    let initial = |terms: &Terms| file.clone().unwrap_or_else(|| model.initial(terms.seed));
     let client = Client::connect_beside(local.clone(), connect, greeting, carried, initial, waiting);
     let mut client = client.map_err(|error| {
         let failure = Failure::from(error);
@@ -210,7 +213,7 @@ fn vote(shared: &Shared<'_>, voter: &Voter) -> Result<Exit, Failure> {
     }
 
     flags.local.check_data(terms.workers, terms.batch, flags.learn.data, data.len())?;
-    let mut trainer = Trainer::new(engine(flags)?, data, layout.clone(), partition, &client)?;
+    let mut trainer = Trainer::new(engine(flags, model)?, data, layout.clone(), partition, &client)?;
     if let Some(attack) = attack {
         trainer = trainer.tampered(lie(*attack, terms.seed, slot));
     }
@@ -238,8 +241,8 @@ fn vote(shared: &Shared<'_>, voter: &Voter) -> Result<Exit, Failure> {
 }
 
 /// What one ballot is computed with.
-fn engine(flags: &WorkerFlags) -> Result<Box<dyn Engine>, Failure> {
-    let (model, count) = (flags.learn.model, flags.local.averaged());
+fn engine(flags: &WorkerFlags, model: &Model) -> Result<Box<dyn Engine>, Failure> {
+    let count = flags.local.averaged();
     if count == 1 {
         return Ok(Box::new(BurnEngine::new(model)));
     }
@@ -289,6 +292,9 @@ fn settings(flags: &WorkerFlags) -> Result<Settings, Failure> {
     let mut settings = Settings::default();
     settings.insert("model", flags.learn.model.to_string())?;
     settings.insert("data", flags.learn.data.to_string())?;
+    if let Some(context) = flags.learn.context {
+        settings.insert("context", context.to_string())?;
+    }
     Ok(settings)
 }
 

@@ -65,7 +65,7 @@ pub(crate) struct PlanFlags {
     #[arg(long, value_name = "D", value_parser = clap::value_parser!(u64).range(1..=1 << 40))]
     pub(crate) dim: Option<u64>,
 
-    /// A model of this program, mlp or cnn: its coordinates, and its time for a batch, which is measured here.
+    /// A model of this program (`signvote models` lists them): its coordinates, and its time for a batch, which is measured here.
     #[arg(long, value_name = "MODEL", conflicts_with = "dim")]
     pub(crate) model: Option<ModelKind>,
 

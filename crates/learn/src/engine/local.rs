@@ -97,24 +97,27 @@ impl Engine for LocalEngines {
 
     fn forward(&mut self, x: &[f32], batch: Batch<'_>, gradient: &mut [f32]) -> Result<Loss, Error> {
         let (count, dimension) = (self.locals.len(), self.dimension());
-        let (images, labels) = (batch.images.len(), batch.labels.len());
-        if labels == 0 || !labels.is_multiple_of(count) || !images.is_multiple_of(count) {
+        let (inputs, labels) = (batch.inputs.len(), batch.labels.len());
+        if labels == 0 || !labels.is_multiple_of(count) || !inputs.is_multiple_of(count) {
             let expected = format!("the same number for each of {count} local workers");
-            return Err(Error::misuse("images in a batch", expected, labels));
+            return Err(Error::misuse("examples in a batch", expected, labels));
         }
         if gradient.len() != dimension {
             return Err(Error::misuse("coordinates of the gradient", dimension, gradient.len()));
         }
-        let shares = batch.images.chunks(images.max(1) / count).zip(batch.labels.chunks(labels / count));
+        let share = |number: usize| Batch {
+            inputs: batch.inputs.part(number * inputs / count..(number + 1) * inputs / count),
+            labels: &batch.labels[number * labels / count..(number + 1) * labels / count],
+            // Each drops units of its own.
+            seed: batch.seed.wrapping_add(number as u64),
+        };
         let mut losses: Vec<Option<Result<Loss, Error>>> = Vec::new();
         losses.resize_with(count, || None);
         let mut first = Some(gradient);
-        let mut jobs = self.locals.iter_mut().zip(shares).zip(&mut losses).map(
-            |((Local { engine, pool, gradient }, (images, labels)), loss)| {
-                let gradient = first.take().unwrap_or(gradient);
-                let job: Job<'_> = Box::new(move || {
-                    *loss = Some(engine.gradient(x, Batch { images, labels }, gradient));
-                });
+        let mut jobs = self.locals.iter_mut().enumerate().zip(&mut losses).map(
+            |((number, Local { engine, pool, gradient }), loss)| {
+                let (gradient, batch) = (first.take().unwrap_or(gradient), share(number));
+                let job: Job<'_> = Box::new(move || *loss = Some(engine.gradient(x, batch, gradient)));
                 (&*pool, job)
             },
         );
@@ -141,9 +144,15 @@ impl Engine for LocalEngines {
     }
 
     /// Computed by the first engine alone.
-    fn loss(&mut self, x: &[f32], batch: Batch<'_>) -> Result<Loss, Error> {
+    fn statistics(&mut self, x: &[f32], batch: Batch<'_>) -> Result<Vec<f32>, Error> {
         let Local { engine, pool, .. } = &mut self.locals[0];
-        pool.install(|| engine.loss(x, batch))
+        pool.install(|| engine.statistics(x, batch))
+    }
+
+    /// Computed by the first engine alone.
+    fn loss(&mut self, x: &[f32], statistics: &[f32], batch: Batch<'_>) -> Result<Loss, Error> {
+        let Local { engine, pool, .. } = &mut self.locals[0];
+        pool.install(|| engine.loss(x, statistics, batch))
     }
 }
 
@@ -169,11 +178,12 @@ fn together(losses: &[Loss]) -> Loss {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Inputs;
     use super::*;
-    use crate::{BurnEngine, DataSource, ModelKind, load};
+    use crate::{BurnEngine, DataSource, Examples, ModelKind, load};
 
     fn engines(kind: ModelKind, count: usize) -> Vec<Box<dyn Engine + Send>> {
-        (0..count).map(|_| -> Box<dyn Engine + Send> { Box::new(BurnEngine::new(kind)) }).collect()
+        (0..count).map(|_| -> Box<dyn Engine + Send> { Box::new(BurnEngine::new(&kind.usual())) }).collect()
     }
 
     fn bits(values: &[f32]) -> Vec<u32> {
@@ -182,19 +192,21 @@ mod tests {
 
     #[test]
     fn the_gradient_is_the_mean_of_the_shares_summed_in_order_whatever_the_threads() {
-        let data = load(&DataSource::default(), None).unwrap().train;
-        let (mut images, mut labels) = (vec![], vec![]);
-        data.fill(&(0..24).collect::<Vec<_>>(), &mut images, &mut labels);
-        let batch = Batch { images: &images, labels: &labels };
-        for kind in ModelKind::ALL {
-            let (x, mut engine) = (kind.initial(2), BurnEngine::new(kind));
+        let data = load(&DataSource::default().into()).unwrap().train;
+        let mut examples = Examples::default();
+        data.fill(&(0..24).collect::<Vec<_>>(), None, &mut examples).unwrap();
+        let (batch, labels) = (examples.batch(), &examples.labels);
+        for kind in [ModelKind::Mlp, ModelKind::Cnn] {
+            let model = kind.usual();
+            let (x, mut engine) = (model.initial(2), BurnEngine::new(&model));
             for count in [1, 2, 3] {
                 let share = 24 / count;
                 let mut expected = vec![0.0; x.len()];
                 let (mut correct, mut mean_loss, mut part) = (0, 0.0, vec![0.0; x.len()]);
                 for (number, labels) in labels.chunks(share).enumerate() {
-                    let images = &images[number * share * 784..(number + 1) * share * 784];
-                    let loss = engine.gradient(&x, Batch { images, labels }, &mut part).unwrap();
+                    let inputs =
+                        Inputs::Pixels(&examples.pixels[number * share * 784..(number + 1) * share * 784]);
+                    let loss = engine.gradient(&x, Batch { inputs, labels, seed: 0 }, &mut part).unwrap();
                     (correct, mean_loss) = (correct + loss.correct, mean_loss + f64::from(loss.mean_loss));
                     match number {
                         0 => expected.copy_from_slice(&part),
@@ -219,7 +231,7 @@ mod tests {
                     };
                     local.backward(&mut gradient, &mut piece).unwrap();
                     assert_eq!(covered, x.len());
-                    assert_eq!(local.loss(&x, batch).unwrap(), engine.loss(&x, batch).unwrap());
+                    assert_eq!(local.loss(&x, &[], batch).unwrap(), engine.loss(&x, &[], batch).unwrap());
                 }
             }
         }
@@ -237,12 +249,13 @@ mod tests {
         assert_eq!(refuse(LocalEngines::new(mixed, 1)), message);
 
         let mut local = LocalEngines::new(engines(ModelKind::Mlp, 2), 1).unwrap();
-        let x = ModelKind::Mlp.initial(1);
-        let mut step = |labels: &[u8], coordinates| {
-            let images = vec![0.0; labels.len() * 784];
-            local.gradient(&x, Batch { images: &images, labels }, &mut vec![0.0; coordinates]).unwrap_err()
+        let x = ModelKind::Mlp.usual().initial(1);
+        let mut step = |labels: &[u32], coordinates| {
+            let pixels = vec![0.0; labels.len() * 784];
+            let batch = Batch { inputs: Inputs::Pixels(&pixels), labels, seed: 0 };
+            local.gradient(&x, batch, &mut vec![0.0; coordinates]).unwrap_err()
         };
-        let message = "images in a batch: expected the same number for each of 2 local workers, got 3";
+        let message = "examples in a batch: expected the same number for each of 2 local workers, got 3";
         assert_eq!(step(&[1, 2, 3], x.len()).to_string(), message);
         assert_eq!(step(&[], x.len()).to_string(), message.replace("got 3", "got 0"));
         let message = "coordinates of the gradient: expected 203530, got 1";

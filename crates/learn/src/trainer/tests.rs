@@ -6,7 +6,7 @@ use signvote_election::{
 use signvote_kernels::AbstainOn;
 
 use super::*;
-use crate::Scaling;
+use crate::{Batch, Examples, Inputs, Scaling};
 
 mod local;
 mod pieces;
@@ -27,10 +27,10 @@ impl Engine for Linear {
     }
 
     fn gradient(&mut self, x: &[f32], batch: Batch<'_>, gradient: &mut [f32]) -> Result<Loss, Error> {
-        let loss = self.loss(x, batch)?;
+        let loss = self.loss(x, &[], batch)?;
         gradient.fill(0.0);
-        for (pixels, &label) in batch.images.chunks(4).zip(batch.labels) {
-            let error = dot(x, pixels) - f32::from(label);
+        for (pixels, &label) in pixels(batch).chunks(4).zip(batch.labels) {
+            let error = dot(x, pixels) - label as f32;
             gradient.iter_mut().zip(pixels).for_each(|(g, pixel)| *g += error * pixel);
         }
         if self.calls >= self.broken_from {
@@ -40,14 +40,18 @@ impl Engine for Linear {
         Ok(loss)
     }
 
-    fn loss(&mut self, x: &[f32], batch: Batch<'_>) -> Result<Loss, Error> {
-        let errors = batch
-            .images
-            .chunks(4)
-            .zip(batch.labels)
-            .map(|(pixels, &label)| dot(x, pixels) - f32::from(label));
+    fn loss(&mut self, x: &[f32], _: &[f32], batch: Batch<'_>) -> Result<Loss, Error> {
+        let errors =
+            pixels(batch).chunks(4).zip(batch.labels).map(|(pixels, &label)| dot(x, pixels) - label as f32);
         let mean_loss = errors.map(|error| error * error).sum::<f32>() / batch.labels.len() as f32;
         Ok(Loss { mean_loss, correct: 0, samples: batch.labels.len() })
+    }
+}
+
+fn pixels(batch: Batch<'_>) -> &[f32] {
+    match batch.inputs {
+        Inputs::Pixels(pixels) => pixels,
+        Inputs::Tokens(_) => panic!("no images"),
     }
 }
 
@@ -57,8 +61,8 @@ fn dot(x: &[f32], pixels: &[f32]) -> f32 {
 
 fn data() -> Dataset {
     let images = (0..64_u32).flat_map(|i| [255, (i * 37 % 256) as u8, (i * 101 % 256) as u8, 0]).collect();
-    let labels = (0..64_u32).map(|i| u8::from(i * 37 % 256 > 128)).collect();
-    Dataset::new(images, labels, [2, 2], 2, Scaling { mean: 0.0, standard_deviation: 1.0 }).unwrap()
+    let labels = (0..64_u32).map(|i| u16::from(i * 37 % 256 > 128)).collect();
+    Dataset::grey(images, labels, [2, 2], 2, Scaling { mean: 0.0, standard_deviation: 1.0 }).unwrap()
 }
 
 fn layout() -> Layout {
@@ -132,11 +136,11 @@ fn by_hand(step: impl Fn(f32) -> f32) -> Vec<f32> {
     let data = data();
     let mut sampler = Sampler::new(data.labels(), 1, 0, 16, 5, Partition::Iid).unwrap();
     let (mut x, mut gradient) = (vec![0.0_f32; 4], vec![0.0; 4]);
-    let (mut images, mut labels) = (vec![], vec![]);
+    let mut examples = Examples::default();
     for round in 0..ROUNDS {
-        data.fill(sampler.batch(round), &mut images, &mut labels);
-        let batch = Batch { images: &images, labels: &labels };
-        Linear { broken_from: u64::MAX, calls: 0 }.gradient(&x, batch, &mut gradient).unwrap();
+        data.fill(sampler.batch(round), None, &mut examples).unwrap();
+        let mut engine = Linear { broken_from: u64::MAX, calls: 0 };
+        engine.gradient(&x, examples.batch(), &mut gradient).unwrap();
         for (x, &g) in x.iter_mut().zip(&gradient) {
             *x -= 0.02_f32 * (step(g) + 0.0 * *x);
         }

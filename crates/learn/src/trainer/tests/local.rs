@@ -21,12 +21,12 @@ impl Engine for Slow {
     fn gradient(&mut self, x: &[f32], batch: Batch<'_>, gradient: &mut [f32]) -> Result<Loss, Error> {
         self.delays_us.rotate_left(1);
         std::thread::sleep(Duration::from_micros(self.delays_us[0]));
-        self.seen.lock().unwrap().push(batch.images.to_vec());
+        self.seen.lock().unwrap().push(pixels(batch).to_vec());
         self.engine.gradient(x, batch, gradient)
     }
 
-    fn loss(&mut self, x: &[f32], batch: Batch<'_>) -> Result<Loss, Error> {
-        self.engine.loss(x, batch)
+    fn loss(&mut self, x: &[f32], _: &[f32], batch: Batch<'_>) -> Result<Loss, Error> {
+        self.engine.loss(x, &[], batch)
     }
 }
 
@@ -51,8 +51,9 @@ impl Engine for Average {
     fn gradient(&mut self, x: &[f32], batch: Batch<'_>, gradient: &mut [f32]) -> Result<Loss, Error> {
         gradient.fill(0.0);
         let (share, mut losses, mut part) = (batch.labels.len() / self.count, vec![], vec![0.0; 4]);
-        for (images, labels) in batch.images.chunks(share * 4).zip(batch.labels.chunks(share)) {
-            losses.push(linear().gradient(x, Batch { images, labels }, &mut part)?);
+        for (images, labels) in pixels(batch).chunks(share * 4).zip(batch.labels.chunks(share)) {
+            let batch = Batch { inputs: Inputs::Pixels(images), labels, seed: 0 };
+            losses.push(linear().gradient(x, batch, &mut part)?);
             gradient.iter_mut().zip(&part).for_each(|(sum, g)| *sum += g);
         }
         gradient.iter_mut().for_each(|sum| *sum /= self.count as f32);
@@ -61,8 +62,8 @@ impl Engine for Average {
         Ok(Loss { mean_loss: (sum / self.count as f64) as f32, correct: 0, samples })
     }
 
-    fn loss(&mut self, x: &[f32], batch: Batch<'_>) -> Result<Loss, Error> {
-        linear().loss(x, batch)
+    fn loss(&mut self, x: &[f32], _: &[f32], batch: Batch<'_>) -> Result<Loss, Error> {
+        linear().loss(x, &[], batch)
     }
 }
 
@@ -105,12 +106,12 @@ fn local_workers_see_what_as_many_places_would_see() {
     let (engine, seen) = slow(3, 0);
     train_with(engine, 0.0);
     let data = data();
-    let (mut images, mut labels) = (vec![], vec![]);
+    let mut examples = Examples::default();
     for (number, seen) in seen.iter().enumerate() {
         let mut place = Sampler::new(data.labels(), 3, number, 16, 5, Partition::Iid).unwrap();
         for (round, seen) in seen.lock().unwrap().iter().enumerate() {
-            data.fill(place.batch(round as u64), &mut images, &mut labels);
-            assert_eq!(*seen, images, "local worker {number} in round {round}");
+            data.fill(place.batch(round as u64), None, &mut examples).unwrap();
+            assert_eq!(*seen, examples.pixels, "local worker {number} in round {round}");
         }
     }
 }
