@@ -368,7 +368,8 @@ mod tests {
     /// Models of images that are small enough for a test.
     const SMALL: [ModelKind; 2] = [ModelKind::Mlp, ModelKind::Cnn];
 
-    /// One model of every kind of layer, with examples it can take.
+    /// Models with every kind of layer, with examples they can take. (The large ones have the same layers, and are compared with
+    /// PyTorch's.)
     fn every_layer() -> Vec<(Model, Examples)> {
         let pixels = |size| Shape::Images { channels: 3, rows: size, columns: size, classes: 7 };
         let text = Shape::Tokens { length: 6, vocabulary: 20 };
@@ -376,18 +377,11 @@ mod tests {
             (ModelKind::Mlp, Shape::FASHION_MNIST),
             (ModelKind::Cnn, Shape::FASHION_MNIST),
             (ModelKind::ResNet18Small, pixels(8)),
-            (ModelKind::ResNet50, pixels(33)),
-            (ModelKind::AlexNet, pixels(63)),
             (ModelKind::GptSmall, text),
             (ModelKind::QrnnSmall, text),
         ];
         let models = models.into_iter().chain(Some(("mlp-40-30".parse().unwrap(), Shape::FASHION_MNIST)));
         models.map(|(kind, shape)| (kind.model(shape).unwrap(), made_up(shape, 4))).collect()
-    }
-
-    /// Those of them that are quick.
-    fn light() -> Vec<(Model, Examples)> {
-        every_layer().into_iter().filter(|(model, _)| model.dimension() < 15_000_000).collect()
     }
 
     /// Examples without a meaning.
@@ -417,7 +411,7 @@ mod tests {
             let mut wrong = Vec::new();
             let layout = model.layout().unwrap();
             // Many layers of many parameters have the same form: some of each are enough.
-            let every = layout.tensors().len().div_ceil(24);
+            let every = layout.tensors().len().div_ceil(16);
             for (tensor, range) in layout.ranges().step_by(every) {
                 // The coordinate with the largest gradient, where f32 differences say most.
                 let largest = |a: &usize, b: &usize| gradient[*a].abs().total_cmp(&gradient[*b].abs());
@@ -428,7 +422,8 @@ mod tests {
                 let mut difference = |step: f32| {
                     let mut loss_at = |value: f32| {
                         x[i] = value;
-                        engine.forward(&x, examples.batch(), &mut memory).unwrap().mean_loss
+                        // With the backward pass: until there is one, the engine keeps every forward pass.
+                        engine.gradient(&x, examples.batch(), &mut memory).unwrap().mean_loss
                     };
                     let (above, below) = (loss_at(at + step), loss_at(at - step));
                     x[i] = at;
@@ -436,7 +431,7 @@ mod tests {
                 };
                 // Rounding spoils a short step, a kink of a ReLU or the curvature a long one.
                 let error =
-                    [3e-5, 1e-4, 3e-4, 1e-3, 3e-3].map(|step| (difference(step) / gradient[i] - 1.0).abs());
+                    [1e-4, 1e-3, 1e-2].map(|step| (difference(step) / gradient[i] - 1.0).abs());
                 if gradient[i] == 0.0 || error.iter().all(|error| *error > 0.03) {
                     wrong.push(format!("{} {} {error:?}", tensor.name, gradient[i]));
                 }
@@ -447,7 +442,7 @@ mod tests {
 
     #[test]
     fn equal_arguments_give_equal_bits_in_every_engine() {
-        for (model, examples) in light() {
+        for (model, examples) in every_layer() {
             let (x, kind) = (model.initial(5), model.kind());
             let mut one = BurnEngine::new(&model);
             let step = |engine: &mut BurnEngine| {
@@ -470,7 +465,7 @@ mod tests {
 
     #[test]
     fn the_pieces_of_a_backward_pass_are_the_gradient_bit_for_bit() {
-        for (model, examples) in light() {
+        for (model, examples) in every_layer() {
             let (x, kind, mut engine) = (model.initial(7), model.kind(), BurnEngine::new(&model));
             let mut whole = vec![f32::NAN; x.len()];
             let loss = engine.gradient(&x, examples.batch(), &mut whole).unwrap();
@@ -503,7 +498,7 @@ mod tests {
     #[test]
     fn units_are_dropped_by_the_seed_and_not_in_a_finished_model() {
         let (model, mut examples) =
-            every_layer().into_iter().find(|(model, _)| model.kind() == ModelKind::AlexNet).unwrap();
+            every_layer().into_iter().find(|(model, _)| model.kind() == ModelKind::QrnnSmall).unwrap();
         let (x, mut engine) = (model.initial(1), BurnEngine::new(&model));
         let mut memory = vec![0.0; x.len()];
         let mut losses = |seed| {
@@ -625,7 +620,7 @@ mod tests {
             let loss = BurnEngine::new(&model).gradient(&model.initial(1), examples.batch(), &mut gradient);
             assert_eq!(loss.unwrap().correct, zeros);
         }
-        for (model, mut examples) in light() {
+        for (model, mut examples) in every_layer() {
             let (mut engine, mut x) = (BurnEngine::new(&model), model.initial(1));
             examples.pixels.fill(f32::NAN);
             x.fill(f32::NAN);

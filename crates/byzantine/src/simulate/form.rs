@@ -29,6 +29,13 @@ pub enum Form {
         /// s in root mean squares of v.
         scale: f32,
     },
+    /// sign(u) of u = e + v/`scale`, and then e = clip(u − sign(u), ±1): what a vote leaves out is voted for later, so that the sum of a
+    /// worker's votes follows the sum of its gradients (in units of `scale`), not that of their signs. The worker's half of Zheng et al.
+    /// 2019, with a scale that is the same for all, so that every vote counts alike, and an error that is bounded.
+    Feedback {
+        /// Of a gradient that is worth a whole vote; above 0.
+        scale: f32,
+    },
     /// sign(v), but an abstention where |v| is below `threshold` times the root mean square of v: three values, at up to 2 bits
     /// (as the ternary votes of TernGrad, Wen et al. 2017, without their randomness).
     Ternary {
@@ -44,14 +51,21 @@ const LION_BETA_2: f32 = 0.99;
 pub(super) struct Desk<'a> {
     pub(super) gradient: &'a [f32],
     pub(super) momentum: &'a mut [f32],
+    /// Of [`Form::Feedback`]; else empty.
+    pub(super) error: &'a mut [f32],
     pub(super) signs: &'a mut [u64],
     pub(super) abstain: &'a mut [u64],
 }
 
 impl Form {
+    /// Whether a worker has an error to remember.
+    pub(super) fn has_error(self) -> bool {
+        matches!(self, Self::Feedback { .. })
+    }
+
     /// Moves the momentum and packs the ballot. What is random in it is a function of seed, round and worker.
     pub(super) fn cast(self, desk: Desk<'_>, beta: f32, seed: u64, round: u64, index: u64) {
-        let Desk { gradient, momentum, signs, abstain } = desk;
+        let Desk { gradient, momentum, error, signs, abstain } = desk;
         if let Self::Lion = self {
             lion_pack(gradient, momentum, (beta, LION_BETA_2), AbstainOn::Momentum, signs, abstain);
             return;
@@ -76,6 +90,13 @@ impl Form {
                     v + scale * unit * noise
                 });
             }
+            Self::Feedback { scale } => {
+                let sums: Vec<f32> = error.iter().zip(&*momentum).map(|(e, v)| e + v / scale).collect();
+                pack(&sums, signs, abstain);
+                for (error, sum) in error.iter_mut().zip(sums) {
+                    *error = (sum - sum.signum()).clamp(-1.0, 1.0);
+                }
+            }
             Self::Ternary { threshold } => {
                 vote(momentum, signs, abstain, |v| if v.abs() < threshold * unit { 0.0 } else { v });
             }
@@ -97,7 +118,7 @@ fn root_mean_square(values: &[f32]) -> f32 {
 impl FromStr for Form {
     type Err = Error;
 
-    /// Reads a name; `sto-sign-3`, say, has the number that belongs to it, and without one it is 1 (0.5 of `ternary`).
+    /// Reads a name; `sto-sign-3`, say, has the number that belongs to it, and without one it is 1 (0.5 of `ternary`, 0.01 of `feedback`).
     fn from_str(text: &str) -> Result<Self, Error> {
         match text {
             "signum" => return Ok(Self::Signum),
@@ -111,9 +132,11 @@ impl FromStr for Form {
         };
         let sto = number("sto-sign", 1.0).map(|scale| Self::Stochastic { scale });
         let noisy = || number("z-sign", 1.0).map(|scale| Self::Noisy { scale });
+        let feedback = || number("feedback", 0.01).map(|scale| Self::Feedback { scale });
         let ternary = || number("ternary", 0.5).map(|threshold| Self::Ternary { threshold });
-        sto.or_else(noisy).or_else(ternary).ok_or_else(|| {
-            Error::misuse("form", "signum, lion, sto-sign, z-sign or ternary (z-sign-0.5 has a scale)", text)
+        sto.or_else(noisy).or_else(feedback).or_else(ternary).ok_or_else(|| {
+            let known = "signum, lion, sto-sign, z-sign, feedback or ternary (z-sign-0.5 has a scale)";
+            Error::misuse("form", known, text)
         })
     }
 }
@@ -125,6 +148,7 @@ impl fmt::Display for Form {
             Self::Lion => f.write_str("lion"),
             Self::Stochastic { scale } => write!(f, "sto-sign-{scale}"),
             Self::Noisy { scale } => write!(f, "z-sign-{scale}"),
+            Self::Feedback { scale } => write!(f, "feedback-{scale}"),
             Self::Ternary { threshold } => write!(f, "ternary-{threshold}"),
         }
     }
@@ -140,7 +164,10 @@ mod tests {
         let count = words(gradient.len());
         let (mut momentum, mut signs, mut abstain) =
             (vec![0.0; gradient.len()], vec![0; count], vec![0; count]);
-        let desk = Desk { gradient, momentum: &mut momentum, signs: &mut signs, abstain: &mut abstain };
+        let mut error = vec![0.0; gradient.len()];
+        let (signs_, abstain_) = (&mut signs[..], &mut abstain[..]);
+        let desk =
+            Desk { gradient, momentum: &mut momentum, error: &mut error, signs: signs_, abstain: abstain_ };
         form.cast(desk, 0.0, 1, round, 0);
         (signs, abstain)
     }
@@ -159,6 +186,32 @@ mod tests {
         // Five standard deviations: √(32,000·¼·¾) ≈ 77.
         assert!((f64::from(wrong) - 8000.0).abs() < 5.0 * 77.5, "{wrong}");
         assert_eq!(ones(&abstain), 0);
+    }
+
+    #[test]
+    fn votes_with_feedback_sum_up_to_the_gradients() {
+        let gradient = [0.003, -0.0007, 0.0, 0.01, -0.02];
+        let (mut momentum, mut error, mut sums) = (vec![0.0; 5], vec![0.0; 5], [0_i32; 5]);
+        for round in 0..1000 {
+            let (mut signs, mut abstain) = ([0], [0]);
+            let desk = Desk {
+                gradient: &gradient,
+                momentum: &mut momentum,
+                error: &mut error,
+                signs: &mut signs,
+                abstain: &mut abstain,
+            };
+            Form::Feedback { scale: 0.01 }.cast(desk, 0.0, 1, round, 0);
+            for (at, sum) in sums.iter_mut().enumerate() {
+                if abstain[0] >> at & 1 == 0 {
+                    *sum += 1 - 2 * (signs[0] >> at & 1) as i32;
+                }
+            }
+        }
+        // 1000·g/0.01, within the error of one vote; what is worth more than a vote is worth one.
+        for (sum, expected) in sums.into_iter().zip([300, -70, 0, 1000, -1000]) {
+            assert!((sum - expected).abs() <= 2, "{sums:?}");
+        }
     }
 
     #[test]

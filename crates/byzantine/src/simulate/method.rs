@@ -26,6 +26,13 @@ pub enum Method {
         /// The bound of |e|, in votes; above 0.
         bound: f32,
     },
+    /// A vote whose momentum is the server's: m ← β·m + (1 − β)·v̄, and the verdict is sign(m), where v̄ is the mean of the votes. Workers
+    /// that vote by their gradients' signs alone have their sizes averaged over the last 1/(1 − β) rounds ([`Form::Feedback`](super::Form)
+    /// makes votes of which this is true).
+    Momentum {
+        /// β; from 0 to below 1.
+        beta: f32,
+    },
     /// Gradients, aggregated by a rule; then SGD with momentum at the server.
     Rule(Rule),
     /// Gradients, compressed; then the same of their mean.
@@ -58,10 +65,19 @@ impl FromStr for Method {
                 None => Err(Error::misuse("vote-feedback", "a bound above 0", rest)),
             };
         }
+        if let Some(rest) = text.strip_prefix("vote-momentum") {
+            let beta =
+                if rest.is_empty() { Some(0.9) } else { rest.strip_prefix('-').and_then(|n| n.parse().ok()) };
+            let beta = beta.filter(|beta: &f32| (0.0..1.0).contains(beta));
+            return match beta {
+                Some(beta) => Ok(Self::Momentum { beta }),
+                None => Err(Error::misuse("vote-momentum", "a number from 0 to below 1", rest)),
+            };
+        }
         let compressed = || text.parse().map(Self::Compressed);
         text.parse().map(Self::Rule).or_else(|_: Error| compressed()).map_err(|_: Error| {
             let (rules, compressors) = (Rule::NAMES.join(", "), Compressor::NAMES.join(", "));
-            let votes = "vote, vote-camps, vote-weighted, vote-feedback";
+            let votes = "vote, vote-camps, vote-weighted, vote-feedback, vote-momentum";
             Error::misuse("method", format!("{votes}, {rules}, {compressors}"), text)
         })
     }
@@ -73,6 +89,7 @@ impl fmt::Display for Method {
             Self::Vote => f.write_str("vote"),
             Self::Camps => f.write_str("vote-camps"),
             Self::Weighted => f.write_str("vote-weighted"),
+            Self::Momentum { beta } => write!(f, "vote-momentum-{beta}"),
             Self::Feedback { bound } => write!(f, "vote-feedback-{bound}"),
             Self::Rule(rule) => rule.fmt(f),
             Self::Compressed(compressor) => compressor.fmt(f),
@@ -304,6 +321,31 @@ impl Feedback {
                 let sign = f32::from(i8::from(*value > 0.0) - i8::from(*value < 0.0));
                 *error = (value - sign).clamp(-self.bound, self.bound);
             }
+            Decided::default()
+        })
+    }
+}
+
+/// The momentum that a server keeps of the mean votes.
+#[derive(Clone, Debug)]
+pub(super) struct VoteMomentum {
+    beta: f32,
+    mean: Vec<f32>,
+}
+
+impl VoteMomentum {
+    pub(super) fn new(beta: f32, dimension: usize) -> Self {
+        Self { beta, mean: vec![0.0; dimension] }
+    }
+
+    /// Where m is 0, nothing is done.
+    pub(super) fn decide(&mut self, ballots: &[Ballot<'_>], dimension: usize) -> Verdict {
+        let (sums, voters, beta) = (sums(ballots, dimension), ballots.len() as f32, self.beta);
+        for (mean, sum) in self.mean.iter_mut().zip(sums) {
+            *mean = beta * *mean + (1.0 - beta) * (sum as f32 / voters);
+        }
+        Verdict::of(dimension, |signs, hold| {
+            signvote_kernels::pack(&self.mean, signs, hold);
             Decided::default()
         })
     }

@@ -22,8 +22,8 @@ pub use self::form::Form;
 pub use self::grid::{grid, key};
 pub use self::lie::Lie;
 use self::lie::{Knowledge, Liar, Moment, Planes};
-use self::method::Feedback;
 pub use self::method::{Camps, Method, Reliability, Verdict};
+use self::method::{Feedback, VoteMomentum};
 use self::problem::Compute;
 pub use self::problem::{Measure, Problem};
 pub use self::run::{Outcome, Point, run};
@@ -58,6 +58,8 @@ struct Worker {
     gradient: Vec<f32>,
     /// Empty where the server has the momentum.
     momentum: Vec<f32>,
+    /// What its votes have left out, where the form remembers that.
+    error: Vec<f32>,
     signs: Vec<u64>,
     abstain: Vec<u64>,
     /// Local x, with more than one local step.
@@ -82,6 +84,7 @@ enum Decider {
     Camps,
     Reliability(Reliability),
     Feedback(Feedback),
+    Momentum(VoteMomentum),
     Dense { state: DenseState, aggregate: Vec<f32> },
     Compressed { state: DenseState, states: Vec<State>, shapes: Vec<Vec<usize>>, aggregate: Vec<f32> },
 }
@@ -108,6 +111,7 @@ impl Simulation {
                 compute: problem.compute(setup, index)?,
                 gradient: vec![0.0; dimension],
                 momentum: vec![0.0; if votes { dimension } else { 0 }],
+                error: vec![0.0; if votes && setup.form.has_error() { dimension } else { 0 }],
                 signs: vec![0; planes],
                 abstain: vec![0; planes],
                 local: vec![0.0; if setup.local_steps > 1 { dimension } else { 0 }],
@@ -197,8 +201,8 @@ impl Simulation {
         self.workers.par_iter_mut().enumerate().try_for_each(|(index, worker)| {
             worker.gradient(x, setup, round, flips(index))?;
             if setup.method.is_vote() {
-                let Worker { gradient, momentum, signs, abstain, .. } = worker;
-                let desk = Desk { gradient, momentum, signs, abstain };
+                let Worker { gradient, momentum, error, signs, abstain, .. } = worker;
+                let desk = Desk { gradient, momentum, error, signs, abstain };
                 setup.form.cast(desk, setup.momentum, setup.seed, round, index as u64);
             }
             Ok(())
@@ -256,6 +260,7 @@ impl Simulation {
             Decider::Camps => Camps::decide(&ballots, dimension, tie),
             Decider::Reliability(reliability) => reliability.decide(&ballots, dimension, tie),
             Decider::Feedback(feedback) => feedback.decide(&ballots, dimension),
+            Decider::Momentum(momentum) => momentum.decide(&ballots, dimension),
             Decider::Dense { .. } | Decider::Compressed { .. } => unreachable!("these aggregate gradients"),
         };
         let eta = self.schedule.eta(Round(round));
@@ -367,6 +372,7 @@ impl Server {
             }
             Method::Camps => Decider::Camps,
             Method::Weighted => Decider::Reliability(Reliability::new(usize::from(setup.workers))),
+            Method::Momentum { beta } => Decider::Momentum(VoteMomentum::new(beta, dimension)),
             Method::Feedback { bound } => Decider::Feedback(Feedback::new(bound, dimension)),
             Method::Rule(_) => Decider::Dense { state: dense(), aggregate: vec![0.0; dimension] },
             Method::Compressed(compressor) => {

@@ -205,7 +205,7 @@ impl Engine for BurnEngine {
             return Err(Error::misuse("running statistics", expected, got));
         }
         let logits = self.pass(x, batch, Mode::Evaluating(statistics))?;
-        logits.into_vec().map_err(engine_error)
+        logits.try_into_vec().map_err(engine_error)
     }
 
     fn loss(&mut self, x: &[f32], statistics: &[f32], batch: Batch<'_>) -> Result<Loss, Error> {
