@@ -80,6 +80,8 @@ pub(crate) struct Progress {
     over: bool,
     /// Mean over the last epoch of the median losses; `None` before, or if one was not finite.
     pub(crate) train_loss: Option<f32>,
+    /// Whether it is a language model, of which perplexity says more than accuracy.
+    pub(crate) is_text: bool,
 }
 
 impl Progress {
@@ -96,6 +98,7 @@ impl Progress {
             wire: String::new(),
             over: false,
             train_loss: None,
+            is_text: false,
         }
     }
 
@@ -137,8 +140,13 @@ impl Progress {
                     _ => format!("{} on the wire, as f32 {}", HumanBytes(bytes), HumanBytes(dense)),
                 };
             }
-            Event::Evaluated { round, test_accuracy, .. } => {
-                self.epoch_line(round.0, Some(*test_accuracy));
+            Event::Evaluated { round, test_loss, test_accuracy } => {
+                let perplexity = test_loss.filter(|_| self.is_text).map(|loss| f64::from(loss).exp());
+                let test = perplexity.map_or_else(
+                    || format!("test {}", percent(Some(*test_accuracy))),
+                    |perplexity| format!("test perplexity {perplexity:.2}"),
+                );
+                self.epoch_line(round.0, Some(test));
             }
             Event::Left { slot, name, round, reason } if !self.over && round.0 < self.rounds => {
                 self.say(&format!("worker {slot} ({name}) left in round {round}: {reason}"));
@@ -245,12 +253,11 @@ impl Progress {
     }
 
     /// The line of the epoch that ended with this many rounds committed.
-    pub(crate) fn epoch_line(&mut self, round: u64, test_accuracy: Option<f64>) {
+    pub(crate) fn epoch_line(&mut self, round: u64, test: Option<String>) {
         let number_of_epoch = round.div_ceil(self.stride);
         let Some(at) = self.past.iter().position(|epoch| epoch.number == number_of_epoch) else { return };
         let epoch = self.past.remove(at);
-        let test =
-            test_accuracy.map(|accuracy| format!("  test {}", percent(Some(accuracy)))).unwrap_or_default();
+        let test = test.map(|test| format!("  {test}")).unwrap_or_default();
         let count = self.rounds.div_ceil(self.stride);
         self.say(&format!(
             "{} {:>width$}/{count}  loss {}  train {}{test}  {}",

@@ -41,6 +41,12 @@ pub(crate) struct Summary {
     pub(crate) replicas: usize,
     pub(crate) digest: String,
     pub(crate) run_dir: PathBuf,
+    /// Of a language model.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) perplexity: Option<f64>,
+    /// Of a language model: what it makes up after a piece of the held-out text.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) sample: Option<String>,
     #[serde(skip)]
     pub(crate) test_samples: usize,
 }
@@ -68,8 +74,12 @@ impl Summary {
             // Writing to a string does not fail.
             let _ = writeln!(out, "{name:<15} {value}");
         };
-        let images = grouped(self.test_samples as u64);
-        row("test accuracy", format!("{} of {images} held-out images", percent(Some(self.test_accuracy))));
+        let what = if self.sample.is_some() { "tokens" } else { "images" };
+        let samples = grouped(self.test_samples as u64);
+        row("test accuracy", format!("{} of {samples} held-out {what}", percent(Some(self.test_accuracy))));
+        if let Some(perplexity) = self.perplexity {
+            row("perplexity", format!("{perplexity:.2} a token, loss {} nats", number(self.test_loss, 3)));
+        }
         row("train loss", number(self.train_loss, 3));
         let rate = self.rounds as f64 / self.wall_seconds.max(1e-9);
         row("rounds", format!("{} in {:.1} s, {rate:.0} a second", grouped(self.rounds), self.wall_seconds));
@@ -105,6 +115,10 @@ impl Summary {
             row("", format!("worker {:<3} {:>6} {bar}{note}", index + 1, percent(agreement)));
         }
         row("run directory", self.run_dir.display().to_string());
+        if let Some(sample) = &self.sample {
+            row("sampled text", String::new());
+            sample.lines().for_each(|line| row("", line.to_owned()));
+        }
         out
     }
 }

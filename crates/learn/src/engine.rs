@@ -430,8 +430,7 @@ mod tests {
                     (above - below) / ((at + step) - (at - step))
                 };
                 // Rounding spoils a short step, a kink of a ReLU or the curvature a long one.
-                let error =
-                    [1e-4, 1e-3, 1e-2].map(|step| (difference(step) / gradient[i] - 1.0).abs());
+                let error = [1e-4, 1e-3, 1e-2].map(|step| (difference(step) / gradient[i] - 1.0).abs());
                 if gradient[i] == 0.0 || error.iter().all(|error| *error > 0.03) {
                     wrong.push(format!("{} {} {error:?}", tensor.name, gradient[i]));
                 }

@@ -23,6 +23,7 @@ mod error;
 mod loader;
 pub mod model;
 mod random;
+mod sample;
 pub mod sampler;
 pub mod trainer;
 
@@ -33,5 +34,6 @@ pub use engine::{
 };
 pub use error::Error;
 pub use model::{Hidden, Model, ModelKind, Shape};
+pub use sample::sample_text;
 pub use sampler::{Partition, Sampler, rounds_per_epoch};
 pub use trainer::{Outgoing, Snapshot, Summary, Trainer};

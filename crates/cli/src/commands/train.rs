@@ -10,11 +10,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use signvote_election::{Event, Round, Traffic, WorkerRecord};
-use signvote_learn::{Loss, Split, load, rounds_per_epoch, set_threads};
+use signvote_learn::{BurnEngine, Loss, Split, load, rounds_per_epoch, sample_text, set_threads};
 use signvote_observe::{RunDirectory, SavedModel, load_model};
 use tokio::sync::mpsc;
 
-use super::eval::{evaluate_model, finite};
+use super::eval::{evaluate_model, finite, model_of, perplexity};
 use super::server::rules;
 use super::{config_text, model_so_far, print, run_directory, write_config};
 use crate::exit::{Exit, Failure};
@@ -29,6 +29,8 @@ use crate::summary::{Summary, bytes_per_round};
 
 /// How long processes may take to end once they have been asked to.
 const PATIENCE: Duration = Duration::from_secs(15);
+/// Tokens that a language model makes up at the end.
+const SAMPLED: usize = 160;
 /// Models that may wait for their evaluation.
 const MODELS_WAITING: usize = 3;
 
@@ -77,6 +79,8 @@ pub(crate) fn run(flags: &TrainFlags, logs: LogFlags) -> Result<Exit, Failure> {
 
     let directory = run_directory(flags.run_dir.as_deref())?;
     write_config(&directory, flags, "train")?;
+    let mut progress = Progress::new(flags.quiet, per_epoch, rounds, true);
+    progress.is_text = split.test.shape().predictions() > 1;
     runtime()?.block_on(async {
         let mut run = Run {
             flags,
@@ -85,7 +89,7 @@ pub(crate) fn run(flags: &TrainFlags, logs: LogFlags) -> Result<Exit, Failure> {
             rounds,
             directory,
             split: Arc::new(split),
-            progress: Progress::new(flags.quiet, per_epoch, rounds, true),
+            progress,
             processes: HashMap::new(),
             last_words: HashMap::new(),
             named_error: HashSet::new(),
@@ -491,7 +495,7 @@ impl Run<'_> {
             );
             return Err(Failure::new(Exit::Workers, message));
         }
-        let summary = self.summary(&finished, loss);
+        let summary = Summary { sample: self.sample()?, ..self.summary(&finished, loss) };
         let json = serde_json::to_string(&summary)
             .map_err(|error| Failure::internal("cannot write the result", &error))?;
         signvote_observe::replace_file(&self.directory.result(), |out| writeln!(out, "{json}"))?;
@@ -537,7 +541,21 @@ impl Run<'_> {
             replicas: finished.replicas,
             digest: finished.digest.clone(),
             run_dir: self.directory.path().to_owned(),
+            perplexity: perplexity(&self.split, loss),
+            sample: None,
             test_samples: loss.samples,
         }
+    }
+
+    /// What a language model makes up.
+    fn sample(&self) -> Result<Option<String>, Failure> {
+        if self.split.test.shape().predictions() == 1 {
+            return Ok(None);
+        }
+        let saved = load_model(&self.directory.model())?;
+        let mut engine = BurnEngine::new(&model_of(&self.directory, &saved, &self.split)?);
+        let seed = self.flags.rules.seed;
+        let made_up = sample_text(&mut engine, &saved.x, &self.split.test, SAMPLED, seed)?;
+        Ok(made_up.map(|(prompt, text)| format!("…{prompt}|{text}")))
     }
 }

@@ -1,0 +1,184 @@
+//! Every recipe in `recipes/`, started for some rounds on tiny data in the form that it asks for; and what becomes of its model.
+
+mod common;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use common::{directory, number, run};
+use serde_json::Value;
+
+/// A file of the repository.
+fn recipe(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../recipes").join(name)
+}
+
+/// Trains by a recipe, with these flags beside it, and returns the result.
+fn cook(here: &Path, name: &str, flags: &str) -> Value {
+    let line = format!(
+        "train --json --quiet --config {} --workers 2 --epochs 1 --run-dir {name} {flags}",
+        recipe(name).display()
+    );
+    let result = run(here, &line).succeeded().json();
+    assert_eq!(result["replicas_identical"], true, "{name}: {result}");
+    assert!(number(&result["rounds"]) >= 2.0, "{name}: {result}");
+    assert!(number(&result["test_loss"]).is_finite(), "{name}: {result}");
+    result
+}
+
+/// Bytes that look like an image: a gradient from a colour of the class.
+fn pixel(class: usize, at: usize) -> u8 {
+    (at * 7 + class * 83 + (at * at) % 41) as u8
+}
+
+fn fashion(here: &Path) {
+    let idx = |sizes: &[u32], body: Vec<u8>| {
+        let mut bytes = vec![0, 0, 8, sizes.len() as u8];
+        bytes.extend(sizes.iter().flat_map(|size| size.to_be_bytes()));
+        bytes.extend(body);
+        bytes
+    };
+    let directory = here.join("fashion");
+    fs::create_dir(&directory).expect("a directory");
+    for (part, count) in [("train", 16_u32), ("t10k", 4)] {
+        let images = (0..count as usize * 784).map(|at| pixel(at / 784 % 10, at % 784)).collect();
+        let labels = (0..count).map(|at| (at % 10) as u8).collect();
+        let write =
+            |name: &str, bytes| fs::write(directory.join(format!("{part}-{name}")), bytes).expect("a file");
+        write("images-idx3-ubyte", idx(&[count, 28, 28], images));
+        write("labels-idx1-ubyte", idx(&[count], labels));
+    }
+}
+
+fn cifar(here: &Path) {
+    let directory = here.join("cifar");
+    fs::create_dir(&directory).expect("a directory");
+    let records = |count: usize| -> Vec<u8> {
+        let record = |number: usize| {
+            let class = number % 10;
+            std::iter::once(class as u8).chain((0..3072).map(move |at| pixel(class, at)))
+        };
+        (0..count).flat_map(record).collect()
+    };
+    for number in 1..=5 {
+        fs::write(directory.join(format!("data_batch_{number}.bin")), records(4)).expect("a file");
+    }
+    fs::write(directory.join("test_batch.bin"), records(12)).expect("a file");
+}
+
+fn imagenet(here: &Path) {
+    for (part, count) in [("train", 2), ("val", 1)] {
+        for class in 0..2 {
+            let directory = here.join(format!("imagenet/{part}/n0000{class}"));
+            fs::create_dir_all(&directory).expect("a directory");
+            for number in 0..count {
+                let image = image::RgbImage::from_fn(120, 90, |x, y| {
+                    image::Rgb([0, 1, 2].map(|channel| pixel(class + number, (x + y) as usize + channel)))
+                });
+                image.save(directory.join(format!("{number}.JPEG.jpg"))).expect("an image");
+            }
+        }
+    }
+}
+
+fn wikitext(here: &Path) {
+    let directory = here.join("wikitext");
+    fs::create_dir(&directory).expect("a directory");
+    let text = " = A title = \n the cat sat on the mat . \n the dog sat on the cat . \n".repeat(4);
+    fs::write(directory.join("wiki.train.tokens"), &text).expect("a file");
+    fs::write(directory.join("wiki.valid.tokens"), &text[..text.len() / 4]).expect("a file");
+}
+
+#[test]
+fn the_cnn_on_fashion_mnist() {
+    let (_guard, here) = directory();
+    fashion(&here);
+    let result = cook(&here, "fashion-cnn.toml", "--data-dir fashion --batch 4");
+    assert_eq!((&result["model"], &result["dimension"]), (&"cnn".into(), &421_642.into()));
+}
+
+#[test]
+fn resnet18_on_cifar_and_its_model_elsewhere() {
+    let (_guard, here) = directory();
+    cifar(&here);
+    let result = cook(&here, "cifar10-resnet18.toml", "--data-dir cifar --batch 4");
+    assert_eq!((&result["model"], &result["dimension"]), (&"resnet18-32".into(), &11_173_962.into()));
+    // The run's model, and the same as a file with its running statistics, are as good.
+    let of_run = run(&here, "eval --json cifar10-resnet18.toml").succeeded().json();
+    assert_eq!(of_run["test_loss"], result["test_loss"]);
+    run(&here, "export cifar10-resnet18.toml --out out.safetensors").succeeded();
+    let flags = "--model resnet18-32 --data cifar-10 --data-dir cifar";
+    let of_file = run(&here, &format!("eval --json out.safetensors {flags}")).succeeded().json();
+    assert_eq!((&of_file["test_loss"], &of_file["samples"]), (&of_run["test_loss"], &12.into()));
+    assert!(of_file.get("rounds").is_none(), "{of_file}");
+    // It is what another run may start from: with a learning rate of next to nothing it stays what it is.
+    let line = "train --json --quiet --workers 2 --epochs 1 --batch 4 --eta 1e-30 --init out.safetensors --run-dir again";
+    let again = run(&here, &format!("{line} {flags}")).succeeded().json();
+    let (before, after) = (number(&of_run["test_loss"]), number(&again["test_loss"]));
+    assert!((before - after).abs() < 1e-5 * before, "{before} {after}");
+
+    let failed = run(&here, "eval out.safetensors");
+    failed.failed(2, &["pass --model and --data"]);
+    let failed = run(&here, "train --quiet --run-dir other --model cnn --init out.safetensors");
+    failed.failed(8, &["it has no tensor conv1.bias"]);
+}
+
+#[test]
+fn resnet50_on_imagenet_with_seven_and_with_fifteen_workers() {
+    let (_guard, here) = directory();
+    imagenet(&here);
+    let result = cook(&here, "imagenet-resnet50.toml", "--data-dir imagenet --batch 1");
+    // Two classes instead of a thousand.
+    assert_eq!(result["dimension"], 25_557_032 - 998 * 2049);
+    let config = |name: &str| {
+        let line = format!("train --print-config --config {}", recipe(name).display());
+        run(&here, &line).succeeded().out.join("\n").parse::<toml::Table>().expect("TOML")
+    };
+    let (seven, fifteen) = (config("imagenet-resnet50.toml"), config("imagenet-resnet50-15.toml"));
+    for (key, value) in &fifteen {
+        // An epoch has other rounds.
+        let differs = ["workers", "warmup", "step-every"].contains(&key.as_str());
+        assert_eq!(differs, seven[key] != *value, "{key}");
+    }
+    assert_eq!(fifteen["workers"], 15.into());
+}
+
+#[test]
+fn the_qrnn_on_wikitext() {
+    let (_guard, here) = directory();
+    wikitext(&here);
+    let flags = "--data-dir wikitext --batch 1 --local 1 --context 8";
+    let result = cook(&here, "wikitext103-qrnn.toml", flags);
+    // Twelve words instead of 267,735.
+    assert_eq!(result["dimension"], 150_885_435 - 401 * (267_735 - 12));
+    let (loss, perplexity) = (number(&result["test_loss"]), number(&result["perplexity"]));
+    assert!((loss.exp() / perplexity - 1.0).abs() < 1e-4, "{result}");
+}
+
+#[test]
+fn a_gpt_on_shakespeare() {
+    let (_guard, here) = directory();
+    let result = cook(&here, "shakespeare-gpt.toml", "--batch 256 --warmup 0");
+    assert!(number(&result["perplexity"]) < 60.0, "{result}");
+    let sample = result["sample"].as_str().expect("text");
+    assert!(sample.starts_with('…') && sample.len() > 160, "{sample}");
+    let table = run(&here, "eval shakespeare-gpt.toml").succeeded().out.join("\n");
+    assert!(table.contains("tokens of shakespeare") && table.contains("perplexity"), "{table}");
+}
+
+#[test]
+fn no_recipe_is_without_a_test() {
+    let tested = [
+        "cifar10-resnet18.toml",
+        "fashion-cnn.toml",
+        "imagenet-resnet50-15.toml",
+        "imagenet-resnet50.toml",
+        "shakespeare-gpt.toml",
+        "wikitext103-qrnn.toml",
+    ];
+    let names =
+        fs::read_dir(recipe("")).expect("the recipes").map(|entry| entry.expect("an entry").file_name());
+    let mut names: Vec<String> = names.map(|name| name.to_string_lossy().into_owned()).collect();
+    names.sort();
+    assert_eq!(names, tested);
+}
