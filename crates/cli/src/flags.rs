@@ -6,7 +6,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use serde::Serialize;
 use signvote_byzantine::Attack;
 use signvote_election::{RunId, TiePolicy, Topology};
-use signvote_learn::{DataSource, ModelKind, Partition, Wanted};
+use signvote_learn::{DataSource, EngineKind, ModelKind, Partition, Wanted};
 
 use crate::exit::Failure;
 
@@ -312,6 +312,11 @@ pub(crate) struct LearnFlags {
     #[arg(long, value_name = "FILE")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) init: Option<PathBuf>,
+
+    /// What computes: burn (pure Rust, on the CPU), or tch (libtorch, CPU or CUDA; in programs built with --features tch).
+    #[arg(long, default_value_t, value_name = "ENGINE")]
+    #[serde(serialize_with = "as_text")]
+    pub(crate) engine: EngineKind,
 
     /// Threads that a worker computes with; with --local, each of its local workers.
     #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
@@ -676,6 +681,10 @@ pub(crate) struct EvalFlags {
     /// Tokens in a window of text, for a file.
     #[arg(long, value_name = "TOKENS", value_parser = clap::value_parser!(u32).range(1..=65_536))]
     pub(crate) context: Option<u32>,
+
+    /// What computes: burn, or tch in programs built with --features tch.
+    #[arg(long, default_value_t, value_name = "ENGINE")]
+    pub(crate) engine: EngineKind,
 
     /// Threads to compute with [default: all].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]

@@ -54,7 +54,7 @@ impl Engine for Stream {
             *value = if bits.is_multiple_of(8) { 0.0 } else { uniform(bits) };
         }
         self.round += 1;
-        self.loss(x, batch)
+        self.loss(x, &[], batch)
     }
 
     fn loss(&mut self, _: &[f32], _: &[f32], batch: Batch<'_>) -> Result<Loss, Error> {

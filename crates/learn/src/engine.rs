@@ -2,15 +2,21 @@
 
 mod burn;
 mod local;
+#[cfg(feature = "tch")]
+mod torch;
 
 pub use self::burn::BurnEngine;
 pub use self::local::LocalEngines;
+#[cfg(feature = "tch")]
+pub use self::torch::TchEngine;
 
+use std::fmt;
 use std::ops::Range;
+use std::str::FromStr;
 
 use crate::data::{Dataset, Examples};
 use crate::random::{stream, unit};
-use crate::{Error, Shape};
+use crate::{Error, Model, Shape};
 
 /// Numbers in the logits of one pass of [`evaluate`], at the most (unless one example has more), and examples.
 const EVALUATION_LOGITS: usize = 1 << 26;
@@ -166,6 +172,56 @@ pub trait Engine {
     fn loss(&mut self, x: &[f32], statistics: &[f32], batch: Batch<'_>) -> Result<Loss, Error>;
 }
 
+/// An engine, chosen by name.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum EngineKind {
+    /// `burn`: pure Rust, on the CPU.
+    #[default]
+    Burn,
+    /// `tch`: libtorch, on the CPU or by CUDA; in programs that are built with the feature `tch`.
+    Tch,
+}
+
+impl EngineKind {
+    /// An engine of this kind for `model`.
+    ///
+    /// # Errors
+    /// [`Error::Misuse`] when the program was built without it.
+    pub fn engine(self, model: &Model) -> Result<Box<dyn Engine + Send>, Error> {
+        match self {
+            Self::Burn => Ok(Box::new(BurnEngine::new(model))),
+            #[cfg(feature = "tch")]
+            Self::Tch => Ok(Box::new(TchEngine::new(model))),
+            #[cfg(not(feature = "tch"))]
+            Self::Tch => {
+                Err(Error::misuse("engine", "burn, as this program was built without --features tch", self))
+            }
+        }
+    }
+}
+
+impl fmt::Display for EngineKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Burn => "burn",
+            Self::Tch => "tch",
+        })
+    }
+}
+
+impl FromStr for EngineKind {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Self, Error> {
+        match name {
+            "burn" => Ok(Self::Burn),
+            "tch" => Ok(Self::Tch),
+            _ => Err(Error::UnknownName { kind: "engine", expected: "burn or tch", got: name.to_owned() }),
+        }
+    }
+}
+
 /// The statistics that a finished model normalises batches by (see [`Engine::statistics`]): their mean over up to 2,048
 /// training examples, evenly spread over the data, in batches of 128. Empty for a model without batch normalisation.
 ///
@@ -232,7 +288,10 @@ pub fn set_threads(threads: usize) -> Result<(), Error> {
         .num_threads(threads)
         .thread_name(|index| format!("engine-{index}"))
         .build_global()
-        .map_err(|error| Error::Engine { reason: format!("cannot set {threads} threads: {error}") })
+        .map_err(|error| Error::Engine { reason: format!("cannot set {threads} threads: {error}") })?;
+    #[cfg(feature = "tch")]
+    tch::set_num_threads(i32::try_from(threads).unwrap_or(i32::MAX));
+    Ok(())
 }
 
 /// What every engine asks of the arguments of a gradient.
@@ -353,7 +412,7 @@ fn predicted(row: &[f32]) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{DataSource, Model, ModelKind, Partition, Sampler, Split, load, rounds_per_epoch};
+    use crate::{DataSource, ModelKind, Partition, Sampler, Split, load, rounds_per_epoch};
 
     fn split() -> Split {
         load(&DataSource::default().into()).unwrap()

@@ -29,8 +29,11 @@ pub mod trainer;
 
 pub use ballot::{Cast, Caster, Casting};
 pub use data::{DataSource, Dataset, Examples, Scaling, Split, Wanted, load};
+#[cfg(feature = "tch")]
+pub use engine::TchEngine;
 pub use engine::{
-    Batch, BurnEngine, Engine, Inputs, LocalEngines, Loss, evaluate, running_statistics, set_threads,
+    Batch, BurnEngine, Engine, EngineKind, Inputs, LocalEngines, Loss, evaluate, running_statistics,
+    set_threads,
 };
 pub use error::Error;
 pub use model::{Hidden, Model, ModelKind, Shape};

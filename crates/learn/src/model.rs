@@ -11,6 +11,8 @@ use std::sync::Arc;
 use rand::Rng;
 use signvote_election::{Layout, TensorSpec};
 
+#[cfg(feature = "tch")]
+pub(crate) use self::network::Parameter;
 pub(crate) use self::network::{Layer, Network, Param};
 use self::network::{Start, Statistic};
 use self::vision::{Block, Stem};

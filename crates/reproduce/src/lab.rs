@@ -92,7 +92,7 @@ impl<'a> Lab<'a> {
         let setup = self.mlp();
         format!(
             "{} (203,530 parameters) on 10,000 images of Fashion-MNIST, {} epochs, batch {} a worker, instead of a ResNet on CIFAR-10 or \
-             ImageNet; {} seed(s)",
+             ImageNet; {} seed(s). The paper's own set-up: recipes/imagenet-resnet50.toml and recipes/cifar10-resnet18.toml",
             setup.problem,
             setup.epochs,
             setup.batch,

@@ -91,7 +91,13 @@ impl Form {
                 });
             }
             Self::Feedback { scale } => {
-                let sums: Vec<f32> = error.iter().zip(&*momentum).map(|(e, v)| e + v / scale).collect();
+                // 0 is voted for like a positive number, and made up for in the next round: no vote is an abstention, which would
+                // cost a second bit.
+                let sum = |(e, v): (&f32, &f32)| match e + v / scale {
+                    0.0 => f32::MIN_POSITIVE,
+                    sum => sum,
+                };
+                let sums: Vec<f32> = error.iter().zip(&*momentum).map(sum).collect();
                 pack(&sums, signs, abstain);
                 for (error, sum) in error.iter_mut().zip(sums) {
                     *error = (sum - sum.signum()).clamp(-1.0, 1.0);
@@ -203,9 +209,8 @@ mod tests {
             };
             Form::Feedback { scale: 0.01 }.cast(desk, 0.0, 1, round, 0);
             for (at, sum) in sums.iter_mut().enumerate() {
-                if abstain[0] >> at & 1 == 0 {
-                    *sum += 1 - 2 * (signs[0] >> at & 1) as i32;
-                }
+                assert_eq!(abstain[0], 0);
+                *sum += 1 - 2 * (signs[0] >> at & 1) as i32;
             }
         }
         // 1000·g/0.01, within the error of one vote; what is worth more than a vote is worth one.

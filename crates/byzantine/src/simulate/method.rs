@@ -338,7 +338,7 @@ impl VoteMomentum {
         Self { beta, mean: vec![0.0; dimension] }
     }
 
-    /// Where m is 0, nothing is done.
+    /// Where m is 0, nothing is done: only in a coordinate that nobody has ever voted in, or in which the votes of all rounds cancel.
     pub(super) fn decide(&mut self, ballots: &[Ballot<'_>], dimension: usize) -> Verdict {
         let (sums, voters, beta) = (sums(ballots, dimension), ballots.len() as f32, self.beta);
         for (mean, sum) in self.mean.iter_mut().zip(sums) {

@@ -98,7 +98,7 @@ fn without_liars_camps_are_the_plain_vote() {
 #[test]
 fn every_lie_and_every_form_runs_under_every_kind_of_method() {
     for lie in Lie::NAMES {
-        for method in ["vote", "vote-camps", "vote-weighted", "vote-feedback", "mean"] {
+        for method in ["vote", "vote-camps", "vote-weighted", "vote-feedback", "vote-momentum", "mean"] {
             let setup = Setup {
                 rounds: 12,
                 liars: 3,

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use signvote_learn::{
-    BurnEngine, DataSource, Loss, Model, ModelKind, Shape, Split, Wanted, evaluate, load, running_statistics,
+    DataSource, EngineKind, Loss, Model, ModelKind, Shape, Split, Wanted, evaluate, load, running_statistics,
     set_threads,
 };
 use signvote_observe::{RunDirectory, SavedModel, load_model, load_tensors};
@@ -61,7 +61,7 @@ fn of_run(flags: &EvalFlags, path: &Path) -> Result<Evaluation, Failure> {
     let saved = load_model(&directory.model())?;
     let data = Data::of_run(&directory, &saved, flags.data, flags.data_dir.clone())?;
     let split = data.load()?;
-    let loss = evaluate_model(&directory, &saved, &split)?;
+    let loss = evaluate_model(&directory, &saved, &split, flags.engine)?;
     Ok(Evaluation::of(kind_of(&saved, &directory)?, &data, &split, loss, Some(saved.round.0)))
 }
 
@@ -76,12 +76,12 @@ fn of_file(flags: &EvalFlags, path: &Path) -> Result<Evaluation, Failure> {
     let split = data.load()?;
     let model = kind.model(split.test.shape())?;
     let x = load_tensors(path, model.layout()?.tensors())?;
-    let mut engine = BurnEngine::new(&model);
+    let mut engine = flags.engine.engine(&model)?;
     let statistics = match load_tensors(path, &model.statistics()) {
         Ok(statistics) => statistics,
-        Err(_) => running_statistics(&mut engine, &x, &split.train)?,
+        Err(_) => running_statistics(&mut *engine, &x, &split.train)?,
     };
-    let loss = evaluate(&mut engine, &x, &statistics, &split.test)?;
+    let loss = evaluate(&mut *engine, &x, &statistics, &split.test)?;
     Ok(Evaluation::of(kind, &data, &split, loss, None))
 }
 
@@ -128,10 +128,11 @@ pub(crate) fn evaluate_model(
     directory: &RunDirectory,
     saved: &SavedModel,
     split: &Split,
+    engine: EngineKind,
 ) -> Result<Loss, Failure> {
-    let mut engine = BurnEngine::new(&model_of(directory, saved, split)?);
-    let statistics = running_statistics(&mut engine, &saved.x, &split.train)?;
-    Ok(evaluate(&mut engine, &saved.x, &statistics, &split.test)?)
+    let mut engine = engine.engine(&model_of(directory, saved, split)?)?;
+    let statistics = running_statistics(&mut *engine, &saved.x, &split.train)?;
+    Ok(evaluate(&mut *engine, &saved.x, &statistics, &split.test)?)
 }
 
 /// Which model was saved.

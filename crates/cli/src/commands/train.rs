@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use signvote_election::{Event, Round, Traffic, WorkerRecord};
-use signvote_learn::{BurnEngine, Loss, Split, load, rounds_per_epoch, sample_text, set_threads};
+use signvote_learn::{Loss, Split, load, rounds_per_epoch, sample_text, set_threads};
 use signvote_observe::{RunDirectory, SavedModel, load_model};
 use tokio::sync::mpsc;
 
@@ -63,8 +63,9 @@ pub(crate) fn run(flags: &TrainFlags, logs: LogFlags) -> Result<Exit, Failure> {
     }
     set_threads(usize::from(flags.learn.threads))?;
     let split = load(&flags.learn.wanted())?;
-    // What the model cannot take is told before anything is started.
-    flags.learn.model.model(split.train.shape())?;
+    // What model or engine cannot do is told before anything is started.
+    let model = flags.learn.model.model(split.train.shape())?;
+    flags.learn.engine.engine(&model)?;
     let samples = split.train.len();
     flags.local.check_data(rules.workers, rules.batch, flags.learn.data, samples)?;
     // A round takes a batch for every worker, and together these are one pass.
@@ -357,8 +358,9 @@ impl Run<'_> {
         let Some(model) = self.saved.pop_front() else { return };
         self.evaluating = true;
         let (split, directory, done) = (Arc::clone(&self.split), self.directory.clone(), done.clone());
+        let kind = self.flags.learn.engine;
         tokio::task::spawn_blocking(move || {
-            let outcome = evaluate_model(&directory, &model, &split).map(|loss| (model.round, loss));
+            let outcome = evaluate_model(&directory, &model, &split, kind).map(|loss| (model.round, loss));
             // Nobody listens any more once the run has failed.
             let _ = done.send(outcome);
         });
@@ -553,9 +555,9 @@ impl Run<'_> {
             return Ok(None);
         }
         let saved = load_model(&self.directory.model())?;
-        let mut engine = BurnEngine::new(&model_of(&self.directory, &saved, &self.split)?);
+        let mut engine = self.flags.learn.engine.engine(&model_of(&self.directory, &saved, &self.split)?)?;
         let seed = self.flags.rules.seed;
-        let made_up = sample_text(&mut engine, &saved.x, &self.split.test, SAMPLED, seed)?;
+        let made_up = sample_text(&mut *engine, &saved.x, &self.split.test, SAMPLED, seed)?;
         Ok(made_up.map(|(prompt, text)| format!("…{prompt}|{text}")))
     }
 }

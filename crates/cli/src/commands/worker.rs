@@ -6,9 +6,7 @@ use std::thread;
 use indicatif::{ProgressBar, ProgressStyle};
 use signvote_byzantine::{Attack, Draw};
 use signvote_election::{Carried, Exchange, Greeting, Position, SecretKey, Settings, Slot, Terms};
-use signvote_learn::{
-    BurnEngine, Dataset, Engine, LocalEngines, Model, Outgoing, Snapshot, Trainer, load, set_threads,
-};
+use signvote_learn::{Dataset, Engine, LocalEngines, Model, Outgoing, Snapshot, Trainer, load, set_threads};
 use signvote_net::tls::{Connector, Credentials};
 use signvote_net::{Client, Connect, LocalShard, ShardThread};
 use signvote_observe::{Standing, WorkerCheckpoint, load_checkpoint, load_tensors, save_checkpoint};
@@ -243,11 +241,12 @@ fn vote(shared: &Shared<'_>, voter: &Voter) -> Result<Exit, Failure> {
 /// What one ballot is computed with.
 fn engine(flags: &WorkerFlags, model: &Model) -> Result<Box<dyn Engine>, Failure> {
     let count = flags.local.averaged();
+    let kind = flags.learn.engine;
     if count == 1 {
-        return Ok(Box::new(BurnEngine::new(model)));
+        return Ok(kind.engine(model)?);
     }
-    let one = |_| -> Box<dyn Engine + Send> { Box::new(BurnEngine::new(model)) };
-    let engines = LocalEngines::new((0..count).map(one).collect(), usize::from(flags.learn.threads));
+    let locals = (0..count).map(|_| kind.engine(model)).collect::<Result<Vec<_>, _>>()?;
+    let engines = LocalEngines::new(locals, usize::from(flags.learn.threads));
     Ok(Box::new(engines.map_err(|error| Failure::usage(format!("--local {count}: {error}")))?))
 }
 

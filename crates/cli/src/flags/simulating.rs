@@ -78,7 +78,7 @@ pub(crate) struct SimulateFlags {
     #[arg(long, default_value_t = Setup::default().momentum, value_name = "BETA")]
     pub(crate) momentum: f32,
 
-    /// What a worker votes with: signum, lion, sto-sign, z-sign or ternary (z-sign-0.5 has a scale).
+    /// What a worker votes with: signum, lion, sto-sign, z-sign, feedback or ternary (z-sign-0.5 has a scale).
     #[arg(long, default_value_t = Setup::default().form)]
     pub(crate) form: Form,
 
@@ -90,7 +90,7 @@ pub(crate) struct SimulateFlags {
     #[arg(long, default_value_t = Setup::default().local_eta, value_name = "ETA")]
     pub(crate) local_eta: f32,
 
-    /// What is made of the messages: vote, vote-camps, vote-weighted, vote-feedback, a rule (mean, median, trimmed-mean, krum, ...), or
+    /// What is made of the messages: vote, vote-camps, vote-weighted, vote-feedback, vote-momentum, a rule (mean, median, trimmed-mean, krum, ...), or
     /// the mean of gradients that are compressed (fp16, qsgd-4, terngrad, top-k-0.01, ef-sign, power-sgd-4, ...); a wrong name is
     /// answered by the list of them all.
     #[arg(long, default_value_t = Setup::default().method)]

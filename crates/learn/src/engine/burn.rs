@@ -61,13 +61,8 @@ impl BurnEngine {
     pub fn new(model: &Model) -> Self {
         keep_freed_memory();
         let network = Arc::clone(&model.network);
-        let starts = network.parameters.iter().scan(0, |next, parameter| {
-            let start = *next;
-            *next += parameter.count();
-            Some(start)
-        });
         Self {
-            starts: starts.collect(),
+            starts: network.starts(),
             dimension: network.dimension(),
             network,
             shape: model.shape(),
@@ -170,7 +165,7 @@ impl Engine for BurnEngine {
                 let gradient = leaves[parameter].grad_remove(&mut gradients).ok_or_else(name)?;
                 let data = data_of(gradient)?;
                 let values = slice(&data)?;
-                if (0..stage).any(|earlier| network.used_in(earlier).contains(&parameter)) {
+                if network.used_before(stage, parameter) {
                     add(parts.entry(parameter).or_default(), values);
                     continue;
                 }

@@ -165,6 +165,21 @@ impl Network {
         self.parameters.iter().map(Parameter::count).sum()
     }
 
+    /// Where each parameter begins in the flat vector.
+    pub(crate) fn starts(&self) -> Vec<usize> {
+        let next = |next: &mut usize, parameter: &Parameter| {
+            let start = *next;
+            *next += parameter.count();
+            Some(start)
+        };
+        self.parameters.iter().scan(0, next).collect()
+    }
+
+    /// Whether a stage before this one uses a parameter: its gradient is then not whole yet.
+    pub(crate) fn used_before(&self, stage: usize, parameter: Param) -> bool {
+        (0..stage).any(|earlier| self.used_in(earlier).contains(&parameter))
+    }
+
     /// Numbers in the running statistics: two for each channel of each batch normalisation.
     pub(crate) fn statistics_len(&self) -> usize {
         self.statistics.iter().map(|statistic| 2 * statistic.channels).sum()
