@@ -190,6 +190,7 @@ impl From<signvote_observe::Error> for Failure {
         let exit = match &error {
             Error::NoRun { .. }
             | Error::Malformed { .. }
+            | Error::OtherModel { .. }
             | Error::Checkpoint { .. }
             | Error::Foreign { .. } => Exit::Data,
             _ => Exit::Files,

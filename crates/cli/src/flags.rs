@@ -407,7 +407,9 @@ impl LearnFlags {
         match &self.data_dir {
             Some(_) if self.data.usual_directory().is_none() => {
                 let data = self.data;
-                Err(Failure::usage(format!("--data-dir goes with data in files: {data} is in the program")))
+                Err(Failure::usage(format!(
+                    "--data-dir goes with data in files, such as --data fashion-mnist: {data} is in the program"
+                )))
             }
             _ => Ok(()),
         }

@@ -108,6 +108,10 @@ fn a_flag_that_no_run_can_have_is_named() {
         ("--aggregate mean --tie hold", &["--tie", "--aggregate vote"]),
         ("--aggregate mean --abstain-on gradient", &["--abstain-on", "--aggregate vote"]),
         ("--data-dir here", &["--data-dir", "--data fashion-mnist"]),
+        ("--model alexnet", &["image size", "a larger one"]),
+        ("--model gpt-small", &["data for this model", "text", "28 × 28"]),
+        ("--data shakespeare --context 65536 --model gpt-small --workers 1 --batch 99", &["99", "examples"]),
+        ("--engine tch", &["engine", "--features tch"]),
         ("--workers 7 --local 50", &["7 workers", "--local 50", "11200", "10000"]),
         ("--workers 7 --local 2 --cast each", &["--workers 7", "--local 2", "--cast each"]),
         (

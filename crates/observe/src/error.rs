@@ -41,6 +41,14 @@ pub enum Error {
         /// What is wrong with it.
         reason: String,
     },
+    /// A file of tensors that has not those that are asked for.
+    #[error("{path} does not hold this model: {reason}")]
+    OtherModel {
+        /// The file.
+        path: PathBuf,
+        /// What differs.
+        reason: String,
+    },
     /// A worker's checkpoint that is none, or is damaged.
     #[error(
         "{path} is no whole checkpoint of a worker: {reason}; remove it to start with a momentum of zero"

@@ -97,16 +97,17 @@ fn write(
 /// # Errors
 /// If the file is missing or torn, or a tensor is not there, has another shape, or is not of f32.
 pub fn load_tensors(path: &Path, tensors: &[TensorSpec]) -> Result<Vec<f32>, Error> {
-    let malformed = |reason: String| Error::Malformed { path: path.to_owned(), reason };
+    let other = |reason: String| Error::OtherModel { path: path.to_owned(), reason };
     let bytes = std::fs::read(path).map_err(Error::io("read", path))?;
-    let file = SafeTensors::deserialize(&bytes).map_err(|error| malformed(error.to_string()))?;
+    let file = SafeTensors::deserialize(&bytes)
+        .map_err(|error| other(format!("it is no file of safetensors: {error}")))?;
     let mut values = Vec::new();
     for TensorSpec { name, shape } in tensors {
-        let view = file.tensor(name).map_err(|_| malformed(format!("it has no tensor {name}")))?;
+        let view = file.tensor(name).map_err(|_| other(format!("it has no tensor {name}")))?;
         if view.shape() != shape {
-            return Err(malformed(format!("{name} has shape {:?}, expected {shape:?}", view.shape())));
+            return Err(other(format!("{name} has shape {:?}, expected {shape:?}", view.shape())));
         }
-        append(&mut values, name, &view).map_err(malformed)?;
+        append(&mut values, name, &view).map_err(other)?;
     }
     Ok(values)
 }
