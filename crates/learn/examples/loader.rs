@@ -1,6 +1,11 @@
 //! How many images a second one core decodes, crops, resizes and scales: 1,000 JPEGs of a realistic size and content, made here.
 //!
 //! `cargo run --release -p signvote-learn --example loader`
+#![expect(
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    reason = "a measurement, which prints and may end where it fails"
+)]
 
 use std::fs::{self, File};
 use std::io::BufWriter;
@@ -50,11 +55,9 @@ fn main() {
 fn write_images(directory: &Path) -> u64 {
     let mut bytes = 0;
     for number in 0..IMAGES as u32 {
-        let part = if number % 50 == 0 { "val" } else { "train" };
-        let class = directory.join(part).join(format!("n{:02}", number / 50 % 10));
-        for part in ["train", "val"] {
-            fs::create_dir_all(directory.join(part).join(format!("n{:02}", number / 50 % 10))).unwrap();
-        }
+        // Ten classes of a hundred; one of each is for testing as well.
+        let class = directory.join("train").join(format!("n{:02}", number % 10));
+        fs::create_dir_all(&class).unwrap();
         let picture = RgbImage::from_fn(SIZE[0], SIZE[1], |x, y| {
             let hash =
                 (x.wrapping_mul(73_856_093) ^ y.wrapping_mul(19_349_663) ^ number.wrapping_mul(83_492_791))
@@ -68,7 +71,11 @@ fn write_images(directory: &Path) -> u64 {
         let out = BufWriter::new(File::create(&path).unwrap());
         JpegEncoder::new_with_quality(out, QUALITY).encode_image(&picture).unwrap();
         bytes += fs::metadata(&path).unwrap().len();
+        if number < 10 {
+            let class = directory.join("val").join(format!("n{number:02}"));
+            fs::create_dir_all(&class).unwrap();
+            fs::copy(&path, class.join("0.JPEG")).unwrap();
+        }
     }
-    // The first of every class is for testing; training has the others.
     bytes
 }

@@ -1,4 +1,5 @@
 //! The models beside PyTorch's, on the same weights: `beside_pytorch.py` has written down what those give.
+#![expect(clippy::unwrap_used, reason = "a test ends by panicking")]
 
 use signvote_learn::{BurnEngine, Engine, Examples, Model, ModelKind, Shape};
 
