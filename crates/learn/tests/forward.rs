@@ -60,7 +60,15 @@ fn given(model: &str, what: &str) -> Option<Vec<f32>> {
 fn compare(name: &str, shape: Shape) {
     let kind: ModelKind = name.parse().unwrap();
     let model = kind.model(shape).unwrap();
-    let (x, examples, mut engine) = (weights(&model), examples(shape), BurnEngine::new(&model));
+    beside(name, &model, &mut BurnEngine::new(&model));
+    #[cfg(feature = "tch")]
+    beside(name, &model, &mut signvote_learn::TchEngine::new(&model));
+}
+
+/// What the engine gives is what PyTorch gave.
+fn beside(name: &str, model: &Model, engine: &mut dyn Engine) {
+    let shape = model.shape();
+    let (x, examples) = (weights(model), examples(shape));
 
     // Means of 0, variances of 1.
     let statistics = model.statistics().into_iter().flat_map(|it| {

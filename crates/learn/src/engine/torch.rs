@@ -1,3 +1,5 @@
+//! An experiment: it compiles, and `tests/forward.rs` would compare it with PyTorch's numbers, but that has not been run yet.
+//!
 //! The engine on libtorch, by tch: fast convolutions on the CPU, and CUDA. The only file that names tch, but for
 //! the number of its threads.
 
@@ -302,7 +304,16 @@ fn attention(sequence: &Tensor, heads: i64) -> Result<Tensor, tch::TchError> {
     };
     let (queries, keys, values) = (part(0)?, part(1)?, part(2)?);
     let none = None::<&Tensor>;
-    let out = Tensor::f_scaled_dot_product_attention(&queries, &keys, &values, none, 0.0, true, None, false)?;
+    let out = Tensor::f_scaled_dot_product_attention(
+        &queries,
+        &keys,
+        &values,
+        none,
+        0.0,
+        true,
+        None::<f64>,
+        false,
+    )?;
     out.f_transpose(1, 2)?.f_reshape([samples, steps, width])
 }
 
@@ -313,13 +324,14 @@ fn fo_pool(sequence: &Tensor) -> Result<Tensor, tch::TchError> {
         return Err(tch::TchError::Shape("a sequence of three parts is needed".into()));
     };
     let (forget, output) = (forget.f_sigmoid()?, output.f_sigmoid()?);
-    let new = new.f_tanh()? * (1.0 - &forget);
+    let kept: Tensor = 1.0 - &forget;
+    let new: Tensor = new.f_tanh()? * kept;
     let mut states: Vec<Tensor> = Vec::new();
     for step in 0..sequence.size()[1] {
         let new = new.f_select(1, step)?;
-        let state = match states.last() {
+        let state: Tensor = match states.last() {
             None => new,
-            Some(last) => last * forget.f_select(1, step)? + new,
+            Some(last) => last.f_mul(&forget.f_select(1, step)?)?.f_add(&new)?,
         };
         states.push(state);
     }
