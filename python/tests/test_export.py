@@ -12,9 +12,9 @@ import pytest
 torch = pytest.importorskip("torch")
 torchvision = pytest.importorskip("torchvision")
 safetensors = pytest.importorskip("safetensors.torch")
-from torch import nn  # noqa: E402
+from torch import nn
 
-from test_client import program  # noqa: E402
+from test_client import program
 
 MEANS, DEVIATIONS = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
 
