@@ -17,7 +17,7 @@ use image::codecs::jpeg::JpegEncoder;
 use signvote_learn::{DataSource, Examples, Wanted, load};
 
 const IMAGES: usize = 1000;
-/// The mean size of ImageNet's images is about 500 × 400 (ILSVRC2012), and 110 KB.
+/// About what ImageNet's images have.
 const SIZE: [u32; 2] = [500, 400];
 const QUALITY: u8 = 95;
 const BATCH: usize = 50;
@@ -51,7 +51,7 @@ fn main() {
     );
 }
 
-/// Smooth areas, edges and grain, in files of some 110 KB.
+/// Smooth areas, edges and grain. How large the files become is printed.
 fn write_images(directory: &Path) -> u64 {
     let mut bytes = 0;
     for number in 0..IMAGES as u32 {
