@@ -187,6 +187,7 @@ fn data_that_is_missing_is_named_and_how_to_get_it_said() {
     {
         refused(&here, line, 3, &["train-images-idx3-ubyte", "empty", "dataset-fashion-mnist", "--data-dir"]);
     }
+    refused(&here, "train --init none.safetensors", 8, &["none.safetensors"]);
     refused(&here, "train --data fashion-mnist --data-dir none", 3, &["none", "dataset-fashion-mnist"]);
 }
 

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use signvote_election::{Event, Round, Traffic, WorkerRecord};
 use signvote_learn::{Loss, Split, load, rounds_per_epoch, sample_text, set_threads};
-use signvote_observe::{RunDirectory, SavedModel, load_model};
+use signvote_observe::{RunDirectory, SavedModel, load_model, load_tensors};
 use tokio::sync::mpsc;
 
 use super::eval::{evaluate_model, finite, model_of, perplexity};
@@ -66,6 +66,9 @@ pub(crate) fn run(flags: &TrainFlags, logs: LogFlags) -> Result<Exit, Failure> {
     // What model or engine cannot do is told before anything is started.
     let model = flags.learn.model.model(split.train.shape())?;
     flags.learn.engine.engine(&model)?;
+    if let Some(path) = &flags.learn.init {
+        load_tensors(path, model.layout()?.tensors())?;
+    }
     let samples = split.train.len();
     flags.local.check_data(rules.workers, rules.batch, flags.learn.data, samples)?;
     // A round takes a batch for every worker, and together these are one pass.
