@@ -190,7 +190,7 @@ mod tests {
     use signvote_kernels::{AbstainOn, Ballot, Tie, apply, decide, words};
 
     use super::*;
-    use crate::{AggregateKind, RunId, Schedule, Shape, TensorSpec, Terms, TiePolicy};
+    use crate::{AggregateKind, RunId, Schedule, Shape, StepRule, TensorSpec, Terms, TiePolicy};
 
     const DIMENSION: usize = 200;
 
@@ -208,6 +208,7 @@ mod tests {
             digest_every: 2,
             max_non_finite: 0,
             signed: false,
+            step: StepRule::default(),
             settings: Settings::default(),
         };
         let schedule = Schedule::new(0.25, 0, rounds, Shape::Constant).unwrap();

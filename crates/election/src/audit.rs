@@ -8,6 +8,7 @@ use crate::seal::{Sealed, ballot_root, chunk_hash};
 use crate::wire::ToServer;
 use crate::{
     AggregateKind, Charter, Chunking, Error, Identity, Position, PublicKey, Record, Replica, Slot, SlotSet,
+    Steps,
 };
 
 /// What a round's record proved.
@@ -42,7 +43,13 @@ impl Auditor {
         if x.len() != chunking.dimension() {
             return Err(Error::incompatible("parameters", chunking.dimension(), x.len()));
         }
-        let replica = Replica::new(charter.terms.aggregate, chunking, x, position);
+        let replica = Replica::new(
+            charter.terms.aggregate,
+            chunking,
+            Steps::new(charter.terms.step, &charter.layout),
+            x,
+            position,
+        );
         Ok(Self { charter, chunking, replica, keys: BTreeMap::new() })
     }
 

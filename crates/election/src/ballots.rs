@@ -6,8 +6,9 @@ use bytes::Bytes;
 use signvote_kernels::{self as kernels, Agreement, Ballot, words};
 
 use crate::chain::{update_hash, verdict_hash};
-use crate::dense::{DenseState, accumulate, apply_dense};
+use crate::dense::{DenseState, accumulate};
 use crate::seal::{ballot_root, chunk_hash};
+use crate::steps::Rates;
 use crate::wire::{FloatBytes, PlaneBytes, ToServer, to_server, to_worker};
 use crate::{AggregateKind, Chunking, Error, Optimizer, Round, Slot, SlotSet, TiePolicy};
 
@@ -19,6 +20,8 @@ pub(crate) struct Rules {
     pub(crate) workers: usize,
     pub(crate) tie: TiePolicy,
     pub(crate) min_voters: u32,
+    /// μ of [`Config::vote_momentum`](crate::Config::vote_momentum).
+    pub(crate) momentum: f32,
     pub(crate) seed: u64,
     /// What is made of a mean gradient.
     pub(crate) optimizer: Optimizer,
@@ -70,6 +73,8 @@ struct Vote {
     /// Frames of earlier verdicts, whose memory is used again if nobody holds it any more.
     frames: Vec<Bytes>,
     verdict: Verdict,
+    /// Mean votes of the rounds so far, d coordinates; empty without momentum.
+    mean: Vec<f32>,
     /// Hashes of what has been cast, by place and chunk, for signatures; empty without them.
     hashes: Vec<Vec<[u8; 32]>>,
 }
@@ -117,6 +122,7 @@ impl Ballots {
                     hold: vec![0; words(dimension)],
                     any: vec![false; chunks],
                 },
+                mean: vec![0.0; if rules.momentum > 0.0 { dimension } else { 0 }],
                 hashes: if rules.hashed { vec![vec![[0; 32]; chunks]; rules.workers] } else { Vec::new() },
                 rules,
             }),
@@ -147,9 +153,7 @@ impl Ballots {
     pub(crate) fn decide(&mut self, round: Round, chunk: usize, voters: &SlotSet) -> Decision {
         let coordinates = self.chunking.coordinates(chunk);
         match &mut self.kind {
-            Kind::Vote(vote) => {
-                vote.decide(round, chunk, self.chunking.words(chunk), coordinates.len(), voters)
-            }
+            Kind::Vote(vote) => vote.decide(round, chunk, self.chunking.words(chunk), coordinates, voters),
             Kind::Mean(mean) => mean.decide(round, chunk, coordinates, voters),
         }
     }
@@ -241,13 +245,13 @@ impl Ballots {
     }
 
     /// Makes the round's step on x, once every chunk is decided.
-    pub(crate) fn apply(&self, x: &mut [f32], eta: f32, lambda: f32) {
+    pub(crate) fn apply(&self, x: &mut [f32], rates: &Rates) {
         match &self.kind {
             Kind::Vote(Vote { verdict, .. }) => {
                 let hold = verdict.any.contains(&true).then_some(&verdict.hold[..]);
-                kernels::apply(x, &verdict.signs, hold, eta, lambda);
+                rates.apply(x, &verdict.signs, hold);
             }
-            Kind::Mean(Mean { update, .. }) => apply_dense(x, update, eta, lambda),
+            Kind::Mean(Mean { update, .. }) => rates.apply_dense(x, update),
         }
     }
 }
@@ -281,9 +285,10 @@ impl Vote {
         round: Round,
         chunk: usize,
         words: Range<usize>,
-        coordinates: usize,
+        range: Range<usize>,
         voters: &SlotSet,
     ) -> Decision {
+        let coordinates = range.len();
         let tie = self.rules.tie.at(self.rules.seed, round, words.start);
         let cast = &self.cast[chunk];
         let ballots: Vec<_> =
@@ -291,7 +296,13 @@ impl Vote {
         let of_all: Vec<_> = ballots.iter().map(|&(_, ballot)| ballot).collect();
         let signs = &mut self.verdict.signs[words.clone()];
         let hold = &mut self.verdict.hold[words];
-        let decided = kernels::decide(&of_all, coordinates, tie, self.rules.min_voters, signs, hold);
+        let decided = if self.rules.momentum > 0.0 {
+            remember(&of_all, self.rules.momentum, &mut self.mean[range.clone()]);
+            let packed = kernels::pack(&self.mean[range], signs, hold);
+            kernels::Decided { ties: 0, holds: packed.abstained }
+        } else {
+            kernels::decide(&of_all, coordinates, tie, self.rules.min_voters, signs, hold)
+        };
         let any = decided.holds > 0;
         self.verdict.any[chunk] = any;
         let agreements = ballots
@@ -309,6 +320,19 @@ impl Vote {
             self.forget(chunk);
         }
         decision
+    }
+}
+
+/// m ← μ·m + (1 − μ)·v̄, where v̄ is the mean of these votes, abstentions being 0.
+fn remember(ballots: &[Ballot<'_>], momentum: f32, mean: &mut [f32]) {
+    let (mut sum, mut votes) = (vec![0.0; mean.len()], vec![0.0; mean.len()]);
+    for ballot in ballots {
+        kernels::unpack(ballot.signs, ballot.abstain, &mut votes);
+        accumulate(&mut sum, &votes);
+    }
+    let share = (1.0 - momentum) / ballots.len().max(1) as f32;
+    for (mean, sum) in mean.iter_mut().zip(sum) {
+        *mean = momentum * *mean + share * sum;
     }
 }
 

@@ -36,6 +36,7 @@ pub mod seal;
 mod server;
 mod shard;
 mod sharding;
+mod steps;
 mod terms;
 mod voter;
 pub mod wire;
@@ -61,5 +62,6 @@ pub use server::{
 };
 pub use shard::{Dismissal, Shard, ShardOutput};
 pub use sharding::{ShardAddress, ShardId, Sharding, Topology};
-pub use terms::{AggregateKind, Settings, Terms, TiePolicy};
+pub use steps::Steps;
+pub use terms::{AggregateKind, Settings, StepRule, Terms, TiePolicy};
 pub use voter::{Carried, Greeting, Step, Voter};

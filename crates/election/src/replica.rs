@@ -2,13 +2,11 @@
 
 use std::ops::Range;
 
-use signvote_kernels as kernels;
-
 use crate::chain::{Link, update_hash, verdict_hash};
-use crate::dense::apply_dense;
 use crate::memory::Values;
+use crate::steps::Rates;
 use crate::wire::{FloatBytes, PlaneBytes, ToWorker};
-use crate::{AggregateKind, Chunking, DigestTree, Error, Position, Round, SlotSet};
+use crate::{AggregateKind, Chunking, DigestTree, Error, Position, Round, SlotSet, Steps};
 
 /// A replica x with the verdict of the open round as far as it has come.
 ///
@@ -18,6 +16,7 @@ use crate::{AggregateKind, Chunking, DigestTree, Error, Position, Round, SlotSet
 pub struct Replica {
     aggregate: AggregateKind,
     chunking: Chunking,
+    steps: Steps,
     x: Values,
     position: Position,
     signs: Vec<u64>,
@@ -37,7 +36,8 @@ pub struct Replica {
 /// lost but the work. It takes 4 bytes a coordinate, and is begun where somebody says what to expect.
 #[derive(Debug, Default)]
 struct Ahead {
-    rates: Option<(f32, f32)>,
+    /// Of which η and λ, and what these come to.
+    rates: Option<((f32, f32), Rates)>,
     x: Values,
     done: Vec<bool>,
 }
@@ -47,16 +47,23 @@ impl Replica {
     ///
     /// # Panics
     /// If `x` is not as long as `chunking` says.
-    pub fn new(aggregate: AggregateKind, chunking: Chunking, x: Vec<f32>, position: Position) -> Self {
+    pub fn new(
+        aggregate: AggregateKind,
+        chunking: Chunking,
+        steps: Steps,
+        x: Vec<f32>,
+        position: Position,
+    ) -> Self {
         assert_eq!(x.len(), chunking.dimension(), "parameters of a replica");
         let dimension = x.len();
         let (words, floats) = match aggregate {
-            AggregateKind::Vote => (kernels::words(dimension), 0),
+            AggregateKind::Vote => (signvote_kernels::words(dimension), 0),
             AggregateKind::Mean => (0, dimension),
         };
         Self {
             aggregate,
             chunking,
+            steps,
             x: Values::from(x),
             position,
             signs: vec![0; words],
@@ -72,7 +79,7 @@ impl Replica {
     /// Says which η and λ the open round will probably have, so that its step can be prepared.
     pub(crate) fn expect_rates(&mut self, eta: f32, lambda: f32) {
         if self.aggregate == AggregateKind::Vote {
-            self.ahead.rates = Some((eta, lambda));
+            self.ahead.rates = Some(((eta, lambda), self.steps.rates(&self.x, eta, lambda)));
             if self.ahead.x.len() != self.x.len() {
                 self.ahead.x = Values::zeros(self.x.len());
             }
@@ -160,9 +167,9 @@ impl Replica {
         }
         self.dirty_holds[chunk] = any;
         self.any_hold |= any;
-        if let Some((eta, lambda)) = self.ahead.rates {
+        if let Some((_, rates)) = &self.ahead.rates {
             let (x, next) = (&self.x[coordinates.clone()], &mut self.ahead.x[coordinates.clone()]);
-            kernels::apply_into(x, signs, any.then_some(&*hold), eta, lambda, next);
+            rates.apply_into(&coordinates, x, signs, any.then_some(&*hold), next);
             self.ahead.done[chunk] = true;
         }
         Ok(coordinates)
@@ -216,9 +223,11 @@ impl Replica {
             AggregateKind::Vote if self.is_prepared(link) => std::mem::swap(&mut self.x, &mut self.ahead.x),
             AggregateKind::Vote => {
                 let hold = self.any_hold.then_some(&self.hold[..]);
-                kernels::apply(&mut self.x, &self.signs, hold, link.eta, link.lambda);
+                self.steps.rates(&self.x, link.eta, link.lambda).apply(&mut self.x, &self.signs, hold);
             }
-            AggregateKind::Mean => apply_dense(&mut self.x, &self.update, link.eta, link.lambda),
+            AggregateKind::Mean => {
+                self.steps.rates(&self.x, link.eta, link.lambda).apply_dense(&mut self.x, &self.update);
+            }
         }
         self.forget_verdicts();
         self.position = Position { round: open.next(), incarnation: link.incarnation, chain };
@@ -228,7 +237,7 @@ impl Replica {
     /// Whether the step of this round is ready.
     fn is_prepared(&self, link: &Link<'_>) -> bool {
         let bits = |(eta, lambda): (f32, f32)| (eta.to_bits(), lambda.to_bits());
-        self.ahead.rates.map(bits) == Some(bits((link.eta, link.lambda)))
+        self.ahead.rates.as_ref().map(|(rates, _)| bits(*rates)) == Some(bits((link.eta, link.lambda)))
             && self.ahead.done.iter().all(|&done| done)
     }
 

@@ -357,6 +357,7 @@ impl Shard {
             workers,
             tie: charge.tie,
             min_voters: charge.min_voters,
+            momentum: 0.0,
             seed: charge.seed,
             optimizer: Optimizer::Sgd { momentum: 0.0 },
             hashed: charge.hashed,

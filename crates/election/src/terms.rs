@@ -104,6 +104,17 @@ impl Settings {
     }
 }
 
+/// Which coordinates decay, and at what rate each moves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct StepRule {
+    /// Weight decay moves tensors of two dimensions and more only: no biases and no parameters of a normalisation.
+    pub decay_matrices: bool,
+    /// A tensor moves at η times the root mean square of its values, at least 10⁻³: η is then the share of itself that a tensor
+    /// moves by in a round. The trust ratio of LARS (You, Gitman & Ginsburg 2017) where every step has the same length, in the form
+    /// of Adafactor (Shazeer & Stern 2018, section 8).
+    pub layerwise: bool,
+}
+
 /// The terms of a run, as the handshake hands them out.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Terms {
@@ -131,6 +142,8 @@ pub struct Terms {
     pub max_non_finite: u32,
     /// Whether ballots carry their workers' signatures: identities are on.
     pub signed: bool,
+    /// How verdicts become steps.
+    pub step: StepRule,
     /// What the workers' side agrees on, unread by the server.
     pub settings: Settings,
 }

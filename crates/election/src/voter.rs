@@ -19,7 +19,7 @@ use crate::seal::{Sealed, ballot_root, chunk_hash};
 use crate::wire::{FloatBytes, PlaneBytes, Start, ToWorker, to_server};
 use crate::{
     AggregateKind, Chunking, DigestTree, Error, Layout, Position, Replica, Round, RunId, SecretKey, Settings,
-    Slot, SlotSet, Terms,
+    Slot, SlotSet, Steps, Terms,
 };
 use sharded::Sharded;
 
@@ -562,7 +562,13 @@ impl Voter {
             self.ballot.chunks = vec![None; chunking.count()];
             self.ballot.hashes = vec![[0; 32]; chunking.count()];
             if let Some(Carried { position, x, .. }) = self.carried.take() {
-                self.replica = Some(Replica::new(terms.aggregate, chunking, x, position));
+                self.replica = Some(Replica::new(
+                    terms.aggregate,
+                    chunking,
+                    Steps::new(terms.step, &self.greeting.layout),
+                    x,
+                    position,
+                ));
             }
             self.membership = Some(Membership { terms, slot, chunking });
             self.steps.push_back(Step::Welcomed);
@@ -577,7 +583,7 @@ impl Voter {
 
     fn take_values(&mut self, chunk: usize, values: FloatBytes<'_>) -> Result<(), Error> {
         let Membership { chunking, ref terms, .. } = *self.member()?;
-        let aggregate = terms.aggregate;
+        let (aggregate, step) = (terms.aggregate, terms.step);
         let Some(incoming) = &mut self.incoming else {
             return Err(Error::misbehaved("announce a state before sending it", "parameters"));
         };
@@ -593,7 +599,15 @@ impl Voter {
         let Some(Incoming { position, x }) = self.incoming.take() else { return Ok(()) };
         match &mut self.replica {
             Some(replica) => replica.replace(x, position),
-            None => self.replica = Some(Replica::new(aggregate, chunking, x, position)),
+            None => {
+                self.replica = Some(Replica::new(
+                    aggregate,
+                    chunking,
+                    Steps::new(step, &self.greeting.layout),
+                    x,
+                    position,
+                ))
+            }
         }
         self.first = Vec::new();
         // Whatever the caller computes at, it is not this x; the opening that follows tells it to begin again.
@@ -606,13 +620,19 @@ impl Voter {
     /// The worker has come to the open round.
     fn open(&mut self, position: Position) -> Result<(), Error> {
         let Membership { chunking, ref terms, .. } = *self.member()?;
-        let aggregate = terms.aggregate;
+        let (aggregate, step) = (terms.aggregate, terms.step);
         if self.start.is_none() || self.incoming.is_some() {
             return Err(Error::misbehaved("open a round for who has the parameters", "an opening"));
         }
         if self.replica.is_none() && !self.first.is_empty() && position.round == Round(0) {
             let first = std::mem::take(&mut self.first);
-            self.replica = Some(Replica::new(aggregate, chunking, first, position));
+            self.replica = Some(Replica::new(
+                aggregate,
+                chunking,
+                Steps::new(step, &self.greeting.layout),
+                first,
+                position,
+            ));
         }
         let replica = self.replica_mut()?;
         let at = replica.position();

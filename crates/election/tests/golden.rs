@@ -16,7 +16,7 @@ use harness::{Setup, Sim, config, dense_source};
 use signvote_election::{
     AggregateKind, Carried, Config, Greeting, Identity, Incarnation, Layout, Optimizer, Origin, Output,
     PeerId, Position, Record, Round, RunId, Schedule, SecretKey, Server, Settings, Shape, Shard, ShardId,
-    ShardOutput, Slot, Step, TensorSpec, Terms, TiePolicy, Topology, Voter, wire, wire::Enrolment,
+    ShardOutput, Slot, Step, StepRule, TensorSpec, Terms, TiePolicy, Topology, Voter, wire, wire::Enrolment,
 };
 use signvote_kernels::AbstainOn;
 
@@ -50,6 +50,7 @@ fn run(aggregate: AggregateKind) -> Config {
         digest_every: 1,
         max_non_finite: 10,
         signed: false,
+        step: StepRule::default(),
         settings: settings("data", "fashion-mnist"),
     };
     Config {
@@ -240,7 +241,7 @@ fn position_of_two() -> Position {
 fn alternating() -> Bytes {
     let mut voter = Voter::new(greeting());
     let terms = by_hand::terms_bytes(&run(AggregateKind::Vote).terms);
-    voter.handle(&by_hand::welcome((3, 0), 2, 1, &terms)).unwrap();
+    voter.handle(&by_hand::welcome((4, 0), 2, 1, &terms)).unwrap();
     voter.provide(model().1).unwrap();
     voter.handle(&by_hand::position(kind::OPEN, 0, 0, [0; 32])).unwrap();
     while voter.poll_step().is_some() {}
@@ -302,11 +303,11 @@ fn assembled() -> Vec<(&'static str, Vec<u8>)> {
         ("digest", by_hand::digest_frame(1, by_hand::digest(&x1))),
         ("bye", by_hand::text(kind::BYE, "the run is over")),
         ("seal", by_hand::seal(0, signature(&signs, &abstain))),
-        ("ask", by_hand::ask((3, 0))),
-        ("welcome-offer", by_hand::welcome((3, 0), 1, 0, &terms(1))),
-        ("welcome-compare", by_hand::welcome((3, 0), 1, 1, &terms(2))),
-        ("welcome-follow", by_hand::welcome((3, 0), 1, 2, &terms(2))),
-        ("welcome-signed", by_hand::welcome((3, 0), 1, 0, &signed)),
+        ("ask", by_hand::ask((4, 0))),
+        ("welcome-offer", by_hand::welcome((4, 0), 1, 0, &terms(1))),
+        ("welcome-compare", by_hand::welcome((4, 0), 1, 1, &terms(2))),
+        ("welcome-follow", by_hand::welcome((4, 0), 1, 2, &terms(2))),
+        ("welcome-signed", by_hand::welcome((4, 0), 1, 0, &signed)),
         ("refused-again", by_hand::refused(1, "place 2 is taken by a connected worker")),
         (
             "refused-never",
@@ -462,7 +463,7 @@ fn the_frames_of_the_sharded_form_are_those_that_the_description_says() {
     };
     let (signs, abstain) = planes();
     let run_id = *b"0123456789abcdef";
-    let version = [3_u16.to_le_bytes(), 0_u16.to_le_bytes()].concat();
+    let version = [4_u16.to_le_bytes(), 0_u16.to_le_bytes()].concat();
     let magic = [&b"signvote"[..], &version].concat();
     let le = |number: u64, bytes: usize| number.to_le_bytes()[..bytes].to_vec();
     let text = |text: &str| [&le(text.len() as u64, 2)[..], text.as_bytes()].concat();

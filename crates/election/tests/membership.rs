@@ -95,13 +95,13 @@ fn another_run_is_refused() {
 #[test]
 fn another_major_version_is_refused_in_words() {
     let mut sim = with_a_model();
-    let other = Hello { version: (4, 7), ..Hello::of(&layout(DIMENSION)) };
-    let expected = "incompatible protocol version: expected 3.x, got 4.7";
+    let other = Hello { version: (5, 7), ..Hello::of(&layout(DIMENSION)) };
+    let expected = "incompatible protocol version: expected 4.x, got 5.7";
     assert_eq!(refused(&mut sim, &other), expected);
     // What follows the version in another major version is anybody's guess.
     for rest in [&b""[..], b"x", &[0xff; 300]] {
         let peer = sim.raw();
-        let version = [4_u16.to_le_bytes(), 7_u16.to_le_bytes()].concat();
+        let version = [5_u16.to_le_bytes(), 7_u16.to_le_bytes()].concat();
         sim.say(peer, &by_hand::frame(kind::HELLO, &[b"signvote", &version, rest]));
         assert_eq!(sim.refusal(peer), expected);
         let mut voter = Voter::new(greeting(DIMENSION, None));
@@ -110,7 +110,7 @@ fn another_major_version_is_refused_in_words() {
     }
     // Another minor version is not.
     let peer = sim.raw();
-    sim.say(peer, &Hello { version: (3, 9), ..Hello::of(&layout(DIMENSION)) }.frame());
+    sim.say(peer, &Hello { version: (4, 9), ..Hello::of(&layout(DIMENSION)) }.frame());
     assert!(sim.is_open(peer));
     assert_eq!(kinds(&mut sim, peer), [kind::WELCOME]);
 }

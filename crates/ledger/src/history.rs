@@ -6,6 +6,7 @@ use std::path::Path;
 use bytes::Bytes;
 use signvote_election::{
     Charter, Chunking, Error as ElectionError, Identity, Position, PublicKey, Record, Replica, Saved, Slot,
+    Steps,
 };
 
 use crate::reader::Found;
@@ -73,7 +74,13 @@ impl Recovered {
             Error::untrue("the charter", self.path())(error)
         })?;
         let x = self.model.x.clone();
-        let mut replica = Replica::new(charter.terms.aggregate, chunking, x, self.base.position);
+        let mut replica = Replica::new(
+            charter.terms.aggregate,
+            chunking,
+            Steps::new(charter.terms.step, &charter.layout),
+            x,
+            self.base.position,
+        );
         let mut newest = Newest::up_to(ring_bytes);
         for entry in self.entries() {
             let entry = entry?;

@@ -10,7 +10,8 @@ use std::time::Duration;
 use common::{as_killed, log, snapshot_file};
 use signvote_election::{
     AggregateKind, Config, DigestTree, Greeting, Identity, Incarnation, Layout, Origin, Output, PeerId,
-    Round, RunId, Saved, Schedule, SecretKey, Server, Settings, Shape, Slot, Step, TensorSpec, Terms, Voter,
+    Round, RunId, Saved, Schedule, SecretKey, Server, Settings, Shape, Slot, Step, StepRule, TensorSpec,
+    Terms, Voter,
 };
 use signvote_kernels::AbstainOn;
 use signvote_ledger::{Audit, Base, Durable, Error, Ledger, Options, Recovered, audit};
@@ -44,6 +45,7 @@ fn config() -> Config {
         digest_every: 0,
         max_non_finite: 0,
         signed: true,
+        step: StepRule::default(),
         settings: Settings::default(),
     };
     Config {

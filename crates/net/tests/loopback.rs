@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use signvote_election::{
     AggregateKind, Config, Event, Exchange, ExchangeError, Greeting, Layout, Patience, RunId, Schedule,
-    Server, Settings, Shape, Slot, Step, TensorSpec, Terms, Traffic,
+    Server, Settings, Shape, Slot, Step, StepRule, TensorSpec, Terms, Traffic,
 };
 use signvote_kernels::AbstainOn;
 use signvote_net::{Client, Connect, Observer, Serve, listen, serve};
@@ -35,6 +35,7 @@ fn config(workers: u16) -> Config {
         digest_every: 2,
         max_non_finite: 0,
         signed: false,
+        step: StepRule::default(),
         settings: Settings::default(),
     };
     let config = Config::new(terms, Schedule::new(0.01, 0, ROUNDS, Shape::Constant).unwrap());
@@ -132,7 +133,7 @@ fn wait_for<T>(events: &mpsc::Receiver<Event>, pick: impl Fn(Event) -> Option<T>
 fn hello() -> Vec<u8> {
     let mut payload = vec![1_u8];
     payload.extend(b"signvote");
-    payload.extend([3, 0, 0, 0]);
+    payload.extend([4, 0, 0, 0]);
     payload.extend([0; 8 + 16]);
     payload.extend(layout().digest());
     payload.extend((DIMENSION as u64).to_le_bytes());

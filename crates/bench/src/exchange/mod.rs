@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 use signvote_election::{
     AggregateKind, Config, Event, Exchange as _, ExchangeError, Greeting, RunId, Schedule, SecretKey, Server,
-    Settings, Shape, Slot, Step, Terms, Topology, Traffic,
+    Settings, Shape, Slot, Step, StepRule, Terms, Topology, Traffic,
 };
 use signvote_kernels::AbstainOn;
 use signvote_net::tls::{Acceptor, Connector, Credentials};
@@ -131,6 +131,7 @@ fn terms(size: Size, signed: bool) -> Terms {
         digest_every: 0,
         max_non_finite: 0,
         signed,
+        step: StepRule::default(),
         settings: Settings::default(),
     }
 }

@@ -18,6 +18,10 @@ pub struct Config {
     pub tie: TiePolicy,
     /// Votes below which a coordinate is held; 0 counts as 1.
     pub min_voters: u32,
+    /// μ: the verdict is the sign of m ← μ·m + (1 − μ)·v̄, where v̄ is the mean of a round's votes, and not of v̄ alone. 0 is the plain
+    /// vote. For workers whose votes are true on the average of many rounds only. m is nowhere but in the server's memory: a
+    /// server that is resumed begins with 0 again.
+    pub vote_momentum: f32,
     /// What is made of a mean gradient.
     pub optimizer: Optimizer,
     /// Fewest ballots that decide a chunk.
@@ -63,6 +67,7 @@ impl Config {
             terms,
             tie: TiePolicy::default(),
             min_voters: 1,
+            vote_momentum: 0.0,
             optimizer: Optimizer::Sgd { momentum: 0.9 },
             quorum,
             deadline: DeadlineRule::Never,
@@ -90,6 +95,7 @@ impl Config {
             workers: usize::from(self.terms.workers),
             tie: self.tie,
             min_voters: self.min_voters,
+            momentum: self.vote_momentum,
             seed: self.terms.seed,
             optimizer: self.optimizer,
             hashed: self.terms.signed,
@@ -117,6 +123,21 @@ impl Config {
             if self.record_ballots {
                 return misuse("ballots are recorded where they are tallied: not with shards".into());
             }
+        }
+        if self.terms.step.layerwise && self.terms.aggregate != AggregateKind::Vote {
+            return misuse("rates by tensor are for votes, whose steps have one length".into());
+        }
+        if !(0.0..1.0).contains(&self.vote_momentum) {
+            return misuse(format!("the momentum of votes must be in [0, 1), got {}", self.vote_momentum));
+        }
+        let central = matches!(self.topology, Topology::Central);
+        if self.vote_momentum > 0.0
+            && (!central || self.record_ballots || self.terms.aggregate != AggregateKind::Vote)
+        {
+            return misuse(
+                "momentum of votes is a central server's, and no verdict can be told from ballots alone"
+                    .into(),
+            );
         }
         if self.terms.batch == 0 {
             return misuse("a batch needs at least one example".into());

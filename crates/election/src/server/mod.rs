@@ -30,7 +30,7 @@ use crate::chain::ChainHash;
 use crate::wire::{self, Later, ToServer, to_worker};
 use crate::{
     AggregateKind, Charter, Chunking, Digest, DigestTree, Error, Event, Identity, Layout, PeerId, Position,
-    Record, Round, Settings, Slot, SlotSet, WorkerRecord,
+    Record, Round, Settings, Slot, SlotSet, Steps, WorkerRecord,
 };
 use members::{Member, Peer, PeerState};
 use origins::Origins;
@@ -117,6 +117,7 @@ struct Model {
     layout: Layout,
     layout_digest: [u8; 32],
     settings: Settings,
+    steps: Steps,
     x: Vec<f32>,
     chunking: Chunking,
     ballots: Ballots,
@@ -344,7 +345,8 @@ impl Server {
     /// Makes the step of the last commit, if that is still to be done.
     fn make_step(&mut self) {
         if let (Some((eta, lambda)), Some(model)) = (self.step.take(), &mut self.model) {
-            model.ballots.apply(&mut model.x, eta, lambda);
+            let rates = model.steps.rates(&model.x, eta, lambda);
+            model.ballots.apply(&mut model.x, &rates);
         }
     }
 
@@ -523,7 +525,8 @@ impl Server {
         self.at = Position { chain, ..Position::default() };
         self.digests.push_back((Round(0), digest));
         let ballots = Ballots::new(self.config.rules(), chunking);
-        self.model = Some(Model { layout, layout_digest, settings, x, chunking, ballots });
+        let steps = Steps::new(self.config.terms.step, &layout);
+        self.model = Some(Model { layout, layout_digest, settings, steps, x, chunking, ballots });
         self.charge_all();
         Ok(())
     }

@@ -20,7 +20,7 @@ use codec::{Reader, Writer};
 /// The first bytes of a worker's first payload.
 pub const MAGIC: [u8; 8] = *b"signvote";
 /// Peers of another major version do not understand each other.
-pub const MAJOR: u16 = 3;
+pub const MAJOR: u16 = 4;
 /// A higher minor version only adds what a peer may leave unused.
 pub const MINOR: u16 = 0;
 

@@ -7,7 +7,9 @@ use super::codec::{Reader, Writer};
 use super::of_shards::{Shards, read_shards};
 use super::to_server::bounded;
 use super::{FloatBytes, MAX_TEXT_BYTES, PlaneBytes, kind, planes};
-use crate::{AggregateKind, ChainHash, Error, Incarnation, Position, Round, RunId, Slot, SlotSet, Terms};
+use crate::{
+    AggregateKind, ChainHash, Error, Incarnation, Position, Round, RunId, Slot, SlotSet, StepRule, Terms,
+};
 
 /// Where a welcomed worker gets its first parameters from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -237,13 +239,18 @@ pub(crate) fn read_terms(reader: &mut Reader<'_>) -> Result<Terms, Error> {
         chunk_coordinates: reader.u32()?,
         digest_every: reader.u64()?,
         max_non_finite: reader.u32()?,
-        signed: match reader.u8()? {
-            0 => false,
-            1 => true,
-            other => return Err(Error::malformed("signed", "0 or 1", other)),
-        },
+        signed: flag(reader, "signed")?,
+        step: StepRule { decay_matrices: flag(reader, "decay")?, layerwise: flag(reader, "rates")? },
         settings: super::read_settings(reader)?,
     })
+}
+
+fn flag(reader: &mut Reader<'_>, what: &'static str) -> Result<bool, Error> {
+    match reader.u8()? {
+        0 => Ok(false),
+        1 => Ok(true),
+        other => Err(Error::malformed(what, "0 or 1", other)),
+    }
 }
 
 pub(crate) fn voters_from(reader: &mut Reader<'_>) -> Result<SlotSet, Error> {
@@ -289,6 +296,8 @@ pub(crate) fn write_terms(out: &mut Writer, terms: &Terms) {
     out.u64(terms.digest_every);
     out.u32(terms.max_non_finite);
     out.u8(u8::from(terms.signed));
+    out.u8(u8::from(terms.step.decay_matrices));
+    out.u8(u8::from(terms.step.layerwise));
     super::write_settings(out, &terms.settings);
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 use signvote_election::{
-    Auditor, Charter, Chunking, Identity, Incarnation, Position, Record, Replica, Saved, Slot,
+    Auditor, Charter, Chunking, Identity, Incarnation, Position, Record, Replica, Saved, Slot, Steps,
 };
 
 use super::plan::Durability;
@@ -117,7 +117,13 @@ impl Disk {
         let position = Position { incarnation: Incarnation(self.incarnation), ..self.position() };
         let (from, x) = self.snapshots.iter().rfind(|(at, _)| at.round <= position.round).unwrap();
         let chunking = Chunking::new(x.len(), charter.terms.chunk_coordinates as usize).unwrap();
-        let mut replica = Replica::new(charter.terms.aggregate, chunking, x.clone(), *from);
+        let mut replica = Replica::new(
+            charter.terms.aggregate,
+            chunking,
+            Steps::new(charter.terms.step, &charter.layout),
+            x.clone(),
+            *from,
+        );
         for record in &self.records[from.round.0 as usize..] {
             record.frames.iter().for_each(|frame| replica.replay(frame).unwrap());
         }
@@ -146,7 +152,13 @@ impl Disk {
         let charter = self.charter.clone().unwrap();
         let (position, x) = self.snapshots[0].clone();
         let chunking = Chunking::new(x.len(), charter.terms.chunk_coordinates as usize).unwrap();
-        let mut replica = Replica::new(charter.terms.aggregate, chunking, x, position);
+        let mut replica = Replica::new(
+            charter.terms.aggregate,
+            chunking,
+            Steps::new(charter.terms.step, &charter.layout),
+            x,
+            position,
+        );
         for record in &self.records {
             record.frames.iter().for_each(|frame| replica.replay(frame).unwrap());
         }

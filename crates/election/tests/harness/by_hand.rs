@@ -85,7 +85,7 @@ impl Hello<'_> {
     /// A greeting that asks for any place, with this model.
     pub(crate) fn of(layout: &Layout) -> Self {
         Self {
-            version: (3, 0),
+            version: (4, 0),
             run: [0; 16],
             layout: layout_digest(layout),
             dimension: layout.dimension() as u64,
@@ -195,7 +195,7 @@ pub(crate) fn terms_bytes(terms: &Terms) -> Vec<u8> {
         &terms.chunk_coordinates.to_le_bytes(),
         &terms.digest_every.to_le_bytes(),
         &terms.max_non_finite.to_le_bytes(),
-        &[u8::from(terms.signed)],
+        &[terms.signed, terms.step.decay_matrices, terms.step.layerwise].map(u8::from),
         &settings(&entries),
     ]
     .concat()

@@ -17,7 +17,7 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use signvote_election::{
     AggregateKind, Config, Greeting, Layout, Optimizer, Patience, RunId, Schedule, Settings, Shape, Slot,
-    TensorSpec, Terms, TiePolicy,
+    StepRule, TensorSpec, Terms, TiePolicy,
     decision::{DeadlineRule, SecondConnection},
 };
 use signvote_kernels::AbstainOn;
@@ -89,6 +89,7 @@ pub(crate) fn config(workers: u16, rounds: u64) -> Config {
         digest_every: 3,
         max_non_finite: 0,
         signed: false,
+        step: StepRule::default(),
         settings,
     };
     Config {
