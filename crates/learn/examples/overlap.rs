@@ -12,8 +12,8 @@ use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use signvote_election::{
-    AggregateKind, Exchange, ExchangeError, Layout, Position, Round, RunId, Settings, Slot, Step, TensorSpec,
-    Terms,
+    AggregateKind, Exchange, ExchangeError, Layout, Position, Round, RunId, Settings, Slot, Step, StepRule,
+    TensorSpec, Terms,
 };
 use signvote_kernels::{AbstainOn, apply, words};
 use signvote_learn::{
@@ -171,6 +171,7 @@ impl Link {
             digest_every: 0,
             max_non_finite: 1,
             signed: false,
+            step: StepRule::default(),
             settings: Settings::default(),
         };
         let signs = vec![0; words(x.len())];

@@ -3,10 +3,10 @@
 use std::ops::Range;
 
 use signvote_election::{Chunking, Exchange, Round, Terms, Values};
-use signvote_kernels::{AbstainOn, momentum_pack, words};
+use signvote_kernels::{AbstainOn, words};
 
 use crate::trainer::{Outgoing, report};
-use crate::{Error, Loss};
+use crate::{Error, Form, Loss};
 
 /// One worker's momentum, and how its gradients become ballots.
 ///
@@ -39,6 +39,7 @@ use crate::{Error, Loss};
 #[derive(Debug)]
 pub struct Caster {
     chunking: Chunking,
+    form: Form,
     beta: f32,
     abstain_on: AbstainOn,
     momentum: Values,
@@ -53,17 +54,18 @@ pub struct Caster {
 }
 
 impl Caster {
-    /// Casts ballots over `dimension` coordinates on these terms; the momentum is zero.
+    /// Casts ballots of this form over `dimension` coordinates on these terms; the momentum is zero.
     ///
     /// # Errors
     /// [`Error::Misuse`] when the terms' chunks are none that an election has.
-    pub fn new(terms: &Terms, dimension: usize) -> Result<Self, Error> {
+    pub fn new(terms: &Terms, form: Form, dimension: usize) -> Result<Self, Error> {
         let length = terms.chunk_coordinates as usize;
         let chunking = Chunking::new(dimension, length)
             .ok_or_else(|| Error::misuse("coordinates of a chunk", "a multiple of 64 up to 65536", length))?;
         let planes = words(chunking.coordinates(0).len());
         Ok(Self {
             chunking,
+            form,
             beta: terms.beta,
             abstain_on: terms.abstain_on,
             momentum: Values::zeros(dimension),
@@ -75,7 +77,7 @@ impl Caster {
         })
     }
 
-    /// The momentum v, d coordinates.
+    /// The momentum v, or what else the form remembers; d coordinates.
     pub fn momentum(&self) -> &[f32] {
         &self.momentum
     }
@@ -202,7 +204,7 @@ impl<'a> Casting<'a> {
         let planes = words(coordinates.len());
         let (signs, abstain) = (&mut caster.signs[..planes], &mut caster.abstain[..planes]);
         let momentum = &mut caster.momentum[coordinates.clone()];
-        let packed = momentum_pack(gradient, momentum, caster.beta, caster.abstain_on, signs, abstain);
+        let packed = caster.form.cast(gradient, momentum, caster.beta, caster.abstain_on, signs, abstain);
         let Cast { non_finite, first_non_finite } = &mut self.cast;
         *non_finite += packed.non_finite;
         if packed.non_finite > 0

@@ -189,10 +189,18 @@ impl EngineKind {
     /// # Errors
     /// [`Error::Misuse`] when the program was built without it.
     pub fn engine(self, model: &Model) -> Result<Box<dyn Engine + Send>, Error> {
+        self.smoothed(model, 0.0)
+    }
+
+    /// The same, whose gradients are those of the loss with labels smoothed by this share ε.
+    ///
+    /// # Errors
+    /// As those of [`engine`](Self::engine).
+    pub fn smoothed(self, model: &Model, share: f32) -> Result<Box<dyn Engine + Send>, Error> {
         match self {
-            Self::Burn => Ok(Box::new(BurnEngine::new(model))),
+            Self::Burn => Ok(Box::new(BurnEngine::new(model).label_smoothing(share))),
             #[cfg(feature = "tch")]
-            Self::Tch => Ok(Box::new(TchEngine::new(model))),
+            Self::Tch => Ok(Box::new(TchEngine::new(model).label_smoothing(share))),
             #[cfg(not(feature = "tch"))]
             Self::Tch => {
                 Err(Error::misuse("engine", "burn, as this program was built without --features tch", self))

@@ -11,7 +11,7 @@
 //! anywhere but in one private module. No input makes it panic unless the item says so under `# Panics`.
 //!
 //! Main types: [`Dataset`] and [`load`], [`Sampler`], [`ModelKind`] and [`Model`], [`Engine`] with [`BurnEngine`] and
-//! [`LocalEngines`], [`Caster`], which makes ballots of gradients, and [`Trainer`], which votes through an
+//! [`LocalEngines`], [`Caster`], which makes ballots of gradients by a [`Form`], and [`Trainer`], which votes through an
 //! [`Exchange`](signvote_election::Exchange).
 
 #![forbid(unsafe_code)]
@@ -20,6 +20,8 @@ pub mod ballot;
 pub mod data;
 pub mod engine;
 mod error;
+mod form;
+mod gradient_rule;
 mod loader;
 pub mod model;
 mod random;
@@ -36,6 +38,8 @@ pub use engine::{
     set_threads,
 };
 pub use error::Error;
+pub use form::Form;
+pub use gradient_rule::GradientRule;
 pub use model::{Hidden, Model, ModelKind, Shape};
 pub use sample::sample_text;
 pub use sampler::{Partition, Sampler, rounds_per_epoch};

@@ -5,7 +5,7 @@ use std::ops::Range;
 use signvote_election::{AggregateKind, Exchange, Layout, Round, Step, Terms};
 
 use crate::loader::Loader;
-use crate::{Cast, Caster, Dataset, Engine, Error, Loss, Partition, Sampler};
+use crate::{Cast, Caster, Dataset, Engine, Error, GradientRule, Loss, Partition, Sampler};
 
 /// What a worker is about to send, for who wants to tamper with it (an adversary in an experiment).
 #[derive(Debug)]
@@ -68,6 +68,7 @@ pub struct Trainer<'a> {
     loader: Loader,
     layout: Layout,
     terms: Terms,
+    rule: GradientRule,
     /// Holds the momentum; `None` in a dense run.
     caster: Option<Caster>,
     gradient: Vec<f32>,
@@ -85,7 +86,7 @@ impl<'a> Trainer<'a> {
     ///
     /// # Errors
     /// If engine and layout differ in d, or the data is too small for the terms: it must have a batch for each of the
-    /// engine's local workers, in every place.
+    /// engine's local workers, in every place. If the terms name a form of ballots that this program does not have.
     pub fn new(
         engine: Box<dyn Engine>,
         data: &Dataset,
@@ -101,8 +102,9 @@ impl<'a> Trainer<'a> {
         let (workers, slot) = (usize::from(terms.workers), exchange.slot().index());
         let batch = (terms.batch as usize).saturating_mul(engine.local_workers().max(1));
         let sampler = Sampler::new(data.labels(), workers, slot, batch, terms.seed, partition)?;
+        let rule = GradientRule::read(&terms.settings)?;
         let caster = match terms.aggregate {
-            AggregateKind::Vote => Some(Caster::new(&terms, dimension)?),
+            AggregateKind::Vote => Some(Caster::new(&terms, rule.form, dimension)?),
             AggregateKind::Mean => None,
         };
         Ok(Self {
@@ -110,6 +112,7 @@ impl<'a> Trainer<'a> {
             loader: Loader::new(data.clone(), sampler)?,
             layout,
             terms,
+            rule,
             caster,
             gradient: vec![0.0; dimension],
             non_finite_rounds: 0,
@@ -197,6 +200,7 @@ impl<'a> Trainer<'a> {
         let batch = self.loader.batch(round.0)?.batch();
         let Some(caster) = &mut self.caster else {
             let loss = self.engine.gradient(exchange.parameters(), batch, &mut self.gradient)?;
+            self.rule.clip(&mut self.gradient);
             let non_finite = self.gradient.iter().filter(|g| !g.is_finite()).count();
             report(exchange, loss, non_finite)?;
             if let Some(tamper) = &mut self.tamper {
@@ -205,12 +209,23 @@ impl<'a> Trainer<'a> {
             exchange.submit_gradient(0, &self.gradient)?;
             return Ok(loss);
         };
-        let loss = self.engine.forward(exchange.parameters(), batch, &mut self.gradient)?;
+        // Its length is known when all of it is there.
+        let whole = self.rule.clip_norm > 0.0;
+        let loss = if whole {
+            self.engine.gradient(exchange.parameters(), batch, &mut self.gradient)?
+        } else {
+            self.engine.forward(exchange.parameters(), batch, &mut self.gradient)?
+        };
         let tamper = self.tamper.as_mut().map(|tamper| &mut **tamper as &mut dyn FnMut(Outgoing<'_>));
         let mut casting = caster.cast(exchange, round, loss).tampered(tamper);
-        self.engine.backward(&mut self.gradient, &mut |coordinates, gradient| {
-            casting.piece(coordinates, gradient);
-        })?;
+        if whole {
+            self.rule.clip(&mut self.gradient);
+            casting.piece(0..self.gradient.len(), &self.gradient);
+        } else {
+            self.engine.backward(&mut self.gradient, &mut |coordinates, gradient| {
+                casting.piece(coordinates, gradient);
+            })?;
+        }
         let cast = casting.finish()?;
         self.count_non_finite(round, cast)?;
         Ok(loss)

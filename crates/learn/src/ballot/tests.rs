@@ -3,7 +3,7 @@
 use std::iter::once;
 
 use proptest::prelude::*;
-use signvote_election::{AggregateKind, ExchangeError, Position, RunId, Settings, Slot, Step};
+use signvote_election::{AggregateKind, ExchangeError, Position, RunId, Settings, Slot, Step, StepRule};
 
 use super::*;
 
@@ -37,6 +37,7 @@ impl Recording {
             digest_every: 0,
             max_non_finite: 0,
             signed: false,
+            step: StepRule::default(),
             settings: Settings::default(),
         };
         Self { terms, handed: vec![] }
@@ -99,7 +100,7 @@ impl Exchange for Recording {
 const LOSS: Loss = Loss { mean_loss: 1.0, correct: 1, samples: 1 };
 
 fn caster() -> Caster {
-    Caster::new(&Recording::new().terms, DIMENSION).unwrap()
+    Caster::new(&Recording::new().terms, Form::Signum, DIMENSION).unwrap()
 }
 
 /// Casts one ballot of these pieces, in this order.

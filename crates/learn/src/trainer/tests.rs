@@ -1,7 +1,7 @@
 //! The trainer against the smallest exchange: one voter that decides alone.
 
 use signvote_election::{
-    Config, Greeting, Optimizer, RunId, Schedule, Settings, Shape, Slot, Solo, TensorSpec,
+    Config, Greeting, Optimizer, RunId, Schedule, Settings, Shape, Slot, Solo, StepRule, TensorSpec,
 };
 use signvote_kernels::AbstainOn;
 
@@ -92,6 +92,7 @@ fn solo_of(layout: Layout, aggregate: AggregateKind, beta: f32, max_non_finite: 
         digest_every: 10,
         max_non_finite,
         signed: false,
+        step: StepRule::default(),
         settings: Settings::default(),
     };
     let config = Config {
