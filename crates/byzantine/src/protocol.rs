@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use signvote_election::{
     AggregateKind, Config, Error as Failure, Event, Greeting, Layout, Origin, Output, PeerId, RunId,
-    Schedule, Server, Settings, Shape, Slot, TensorSpec, Terms, TiePolicy, Voter,
+    Schedule, Server, Settings, Shape, Slot, StepRule, TensorSpec, Terms, TiePolicy, Voter,
 };
 use signvote_kernels::{AbstainOn, Ballot, Tie, apply, canonicalise, coin_word, decide, words};
 
@@ -130,6 +130,7 @@ impl Election {
             digest_every: 0,
             max_non_finite: 0,
             signed: false,
+            step: StepRule::default(),
             settings: Settings::default(),
         };
         let schedule = Schedule::new(f64::from(ETA), 0, ROUNDS, Shape::Constant)?;

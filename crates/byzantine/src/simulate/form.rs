@@ -5,7 +5,8 @@ use std::str::FromStr;
 
 use rand::Rng as _;
 use rand_distr::{Distribution as _, StandardNormal};
-use signvote_kernels::{AbstainOn, lion_pack, momentum_pack, pack};
+use signvote_kernels::{AbstainOn, momentum_pack, pack};
+use signvote_learn::Form as Plain;
 
 use crate::Error;
 use crate::random::generator;
@@ -14,10 +15,8 @@ use crate::random::generator;
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Form {
-    /// sign(v), v = β·v + (1 − β)·g (Bernstein et al. 2018). β = 0 is signSGD.
-    Signum,
-    /// sign(β₁·v + (1 − β₁)·g), and then v = β₂·v + (1 − β₂)·g, with β₁ the set-up's β and β₂ = 0.99 (Chen et al. 2023).
-    Lion,
+    /// Signum, Lion or error feedback: the forms of the network's workers, which see one coordinate at a time.
+    Plain(Plain),
     /// +1 with probability ½ + v/(2b), clipped to [0, 1], where b is `scale` times the root mean square of v: the expected vote
     /// is then v/b, not its sign (sto-sign, Jin et al. 2020).
     Stochastic {
@@ -29,13 +28,6 @@ pub enum Form {
         /// s in root mean squares of v.
         scale: f32,
     },
-    /// sign(u) of u = e + v/`scale`, and then e = clip(u − sign(u), ±1): what a vote leaves out is voted for later, so that the sum of a
-    /// worker's votes follows the sum of its gradients (in units of `scale`), not that of their signs. The worker's half of Zheng et al.
-    /// 2019, with a scale that is the same for all, so that every vote counts alike, and an error that is bounded.
-    Feedback {
-        /// Of a gradient that is worth a whole vote; above 0.
-        scale: f32,
-    },
     /// sign(v), but an abstention where |v| is below `threshold` times the root mean square of v: three values, at up to 2 bits
     /// (as the ternary votes of TernGrad, Wen et al. 2017, without their randomness).
     Ternary {
@@ -44,37 +36,27 @@ pub enum Form {
     },
 }
 
-/// β₂ of [`Form::Lion`], its authors' default.
-const LION_BETA_2: f32 = 0.99;
-
 /// What a worker has of one gradient.
 pub(super) struct Desk<'a> {
     pub(super) gradient: &'a [f32],
     pub(super) momentum: &'a mut [f32],
-    /// Of [`Form::Feedback`]; else empty.
-    pub(super) error: &'a mut [f32],
     pub(super) signs: &'a mut [u64],
     pub(super) abstain: &'a mut [u64],
 }
 
 impl Form {
-    /// Whether a worker has an error to remember.
-    pub(super) fn has_error(self) -> bool {
-        matches!(self, Self::Feedback { .. })
-    }
-
     /// Moves the momentum and packs the ballot. What is random in it is a function of seed, round and worker.
     pub(super) fn cast(self, desk: Desk<'_>, beta: f32, seed: u64, round: u64, index: u64) {
-        let Desk { gradient, momentum, error, signs, abstain } = desk;
-        if let Self::Lion = self {
-            lion_pack(gradient, momentum, (beta, LION_BETA_2), AbstainOn::Momentum, signs, abstain);
+        let Desk { gradient, momentum, signs, abstain } = desk;
+        if let Self::Plain(form) = self {
+            form.cast(gradient, momentum, beta, AbstainOn::Momentum, signs, abstain);
             return;
         }
         momentum_pack(gradient, momentum, beta, AbstainOn::Momentum, signs, abstain);
         let unit = root_mean_square(momentum);
         let mut random = generator(b"draws of a caster   ", seed, round, index);
         match self {
-            Self::Signum | Self::Lion => {}
+            Self::Plain(_) => {}
             Self::Stochastic { scale } => {
                 let bound = scale * unit;
                 vote(momentum, signs, abstain, |v| {
@@ -89,19 +71,6 @@ impl Form {
                     let noise: f32 = StandardNormal.sample(&mut random);
                     v + scale * unit * noise
                 });
-            }
-            Self::Feedback { scale } => {
-                // 0 is voted for like a positive number, and made up for in the next round: no vote is an abstention, which would
-                // cost a second bit.
-                let sum = |(e, v): (&f32, &f32)| match e + v / scale {
-                    0.0 => f32::MIN_POSITIVE,
-                    sum => sum,
-                };
-                let sums: Vec<f32> = error.iter().zip(&*momentum).map(sum).collect();
-                pack(&sums, signs, abstain);
-                for (error, sum) in error.iter_mut().zip(sums) {
-                    *error = (sum - sum.signum()).clamp(-1.0, 1.0);
-                }
             }
             Self::Ternary { threshold } => {
                 vote(momentum, signs, abstain, |v| if v.abs() < threshold * unit { 0.0 } else { v });
@@ -124,12 +93,10 @@ fn root_mean_square(values: &[f32]) -> f32 {
 impl FromStr for Form {
     type Err = Error;
 
-    /// Reads a name; `sto-sign-3`, say, has the number that belongs to it, and without one it is 1 (0.5 of `ternary`, 0.01 of `feedback`).
+    /// Reads a name; `sto-sign-3`, say, has the number that belongs to it, and without one it is 1 (0.5 of `ternary`, 0.02 of `feedback`).
     fn from_str(text: &str) -> Result<Self, Error> {
-        match text {
-            "signum" => return Ok(Self::Signum),
-            "lion" => return Ok(Self::Lion),
-            _ => {}
+        if let Ok(plain) = text.parse() {
+            return Ok(Self::Plain(plain));
         }
         let number = |name: &str, default: f32| {
             let rest = text.strip_prefix(name)?;
@@ -138,9 +105,8 @@ impl FromStr for Form {
         };
         let sto = number("sto-sign", 1.0).map(|scale| Self::Stochastic { scale });
         let noisy = || number("z-sign", 1.0).map(|scale| Self::Noisy { scale });
-        let feedback = || number("feedback", 0.01).map(|scale| Self::Feedback { scale });
         let ternary = || number("ternary", 0.5).map(|threshold| Self::Ternary { threshold });
-        sto.or_else(noisy).or_else(feedback).or_else(ternary).ok_or_else(|| {
+        sto.or_else(noisy).or_else(ternary).ok_or_else(|| {
             let known = "signum, lion, sto-sign, z-sign, feedback or ternary (z-sign-0.5 has a scale)";
             Error::misuse("form", known, text)
         })
@@ -150,11 +116,9 @@ impl FromStr for Form {
 impl fmt::Display for Form {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Signum => f.write_str("signum"),
-            Self::Lion => f.write_str("lion"),
+            Self::Plain(plain) => plain.fmt(f),
             Self::Stochastic { scale } => write!(f, "sto-sign-{scale}"),
             Self::Noisy { scale } => write!(f, "z-sign-{scale}"),
-            Self::Feedback { scale } => write!(f, "feedback-{scale}"),
             Self::Ternary { threshold } => write!(f, "ternary-{threshold}"),
         }
     }
@@ -170,10 +134,8 @@ mod tests {
         let count = words(gradient.len());
         let (mut momentum, mut signs, mut abstain) =
             (vec![0.0; gradient.len()], vec![0; count], vec![0; count]);
-        let mut error = vec![0.0; gradient.len()];
         let (signs_, abstain_) = (&mut signs[..], &mut abstain[..]);
-        let desk =
-            Desk { gradient, momentum: &mut momentum, error: &mut error, signs: signs_, abstain: abstain_ };
+        let desk = Desk { gradient, momentum: &mut momentum, signs: signs_, abstain: abstain_ };
         form.cast(desk, 0.0, 1, round, 0);
         (signs, abstain)
     }
@@ -192,31 +154,6 @@ mod tests {
         // Five standard deviations: √(32,000·¼·¾) ≈ 77.
         assert!((f64::from(wrong) - 8000.0).abs() < 5.0 * 77.5, "{wrong}");
         assert_eq!(ones(&abstain), 0);
-    }
-
-    #[test]
-    fn votes_with_feedback_sum_up_to_the_gradients() {
-        let gradient = [0.003, -0.0007, 0.0, 0.01, -0.02];
-        let (mut momentum, mut error, mut sums) = (vec![0.0; 5], vec![0.0; 5], [0_i32; 5]);
-        for round in 0..1000 {
-            let (mut signs, mut abstain) = ([0], [0]);
-            let desk = Desk {
-                gradient: &gradient,
-                momentum: &mut momentum,
-                error: &mut error,
-                signs: &mut signs,
-                abstain: &mut abstain,
-            };
-            Form::Feedback { scale: 0.01 }.cast(desk, 0.0, 1, round, 0);
-            for (at, sum) in sums.iter_mut().enumerate() {
-                assert_eq!(abstain[0], 0);
-                *sum += 1 - 2 * (signs[0] >> at & 1) as i32;
-            }
-        }
-        // 1000·g/0.01, within the error of one vote; what is worth more than a vote is worth one.
-        for (sum, expected) in sums.into_iter().zip([300, -70, 0, 1000, -1000]) {
-            assert!((sum - expected).abs() <= 2, "{sums:?}");
-        }
     }
 
     #[test]

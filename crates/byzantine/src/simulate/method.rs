@@ -27,8 +27,8 @@ pub enum Method {
         bound: f32,
     },
     /// A vote whose momentum is the server's: m ← β·m + (1 − β)·v̄, and the verdict is sign(m), where v̄ is the mean of the votes. Workers
-    /// that vote by their gradients' signs alone have their sizes averaged over the last 1/(1 − β) rounds ([`Form::Feedback`](super::Form)
-    /// makes votes of which this is true).
+    /// that vote by their gradients' signs alone have their sizes averaged over the last 1/(1 − β) rounds ([`Form::Feedback`](signvote_learn::Form)
+    /// makes votes of which this is true); the election's own.
     Momentum {
         /// β; from 0 to below 1.
         beta: f32,
@@ -321,31 +321,6 @@ impl Feedback {
                 let sign = f32::from(i8::from(*value > 0.0) - i8::from(*value < 0.0));
                 *error = (value - sign).clamp(-self.bound, self.bound);
             }
-            Decided::default()
-        })
-    }
-}
-
-/// The momentum that a server keeps of the mean votes.
-#[derive(Clone, Debug)]
-pub(super) struct VoteMomentum {
-    beta: f32,
-    mean: Vec<f32>,
-}
-
-impl VoteMomentum {
-    pub(super) fn new(beta: f32, dimension: usize) -> Self {
-        Self { beta, mean: vec![0.0; dimension] }
-    }
-
-    /// Where m is 0, nothing is done: only in a coordinate that nobody has ever voted in, or in which the votes of all rounds cancel.
-    pub(super) fn decide(&mut self, ballots: &[Ballot<'_>], dimension: usize) -> Verdict {
-        let (sums, voters, beta) = (sums(ballots, dimension), ballots.len() as f32, self.beta);
-        for (mean, sum) in self.mean.iter_mut().zip(sums) {
-            *mean = beta * *mean + (1.0 - beta) * (sum as f32 / voters);
-        }
-        Verdict::of(dimension, |signs, hold| {
-            signvote_kernels::pack(&self.mean, signs, hold);
             Decided::default()
         })
     }

@@ -13,7 +13,7 @@ mod setup;
 
 use rayon::prelude::*;
 use signvote_election::{
-    AggregateKind, Assembly, Config, DenseState, Optimizer, Round, RunId, Schedule, Settings, Terms,
+    AggregateKind, Assembly, Config, DenseState, Optimizer, Round, RunId, Schedule, Settings, StepRule, Terms,
 };
 use signvote_kernels::{AbstainOn, Ballot, apply, words};
 
@@ -22,8 +22,8 @@ pub use self::form::Form;
 pub use self::grid::{grid, key};
 pub use self::lie::Lie;
 use self::lie::{Knowledge, Liar, Moment, Planes};
+use self::method::Feedback;
 pub use self::method::{Camps, Method, Reliability, Verdict};
-use self::method::{Feedback, VoteMomentum};
 use self::problem::Compute;
 pub use self::problem::{Measure, Problem};
 pub use self::run::{Outcome, Point, run};
@@ -56,10 +56,8 @@ pub struct Bits {
 struct Worker {
     compute: Box<dyn Compute>,
     gradient: Vec<f32>,
-    /// Empty where the server has the momentum.
+    /// Or what else the form of its votes remembers; empty where the server has the momentum.
     momentum: Vec<f32>,
-    /// What its votes have left out, where the form remembers that.
-    error: Vec<f32>,
     signs: Vec<u64>,
     abstain: Vec<u64>,
     /// Local x, with more than one local step.
@@ -84,7 +82,6 @@ enum Decider {
     Camps,
     Reliability(Reliability),
     Feedback(Feedback),
-    Momentum(VoteMomentum),
     Dense { state: DenseState, aggregate: Vec<f32> },
     Compressed { state: DenseState, states: Vec<State>, shapes: Vec<Vec<usize>>, aggregate: Vec<f32> },
 }
@@ -111,7 +108,6 @@ impl Simulation {
                 compute: problem.compute(setup, index)?,
                 gradient: vec![0.0; dimension],
                 momentum: vec![0.0; if votes { dimension } else { 0 }],
-                error: vec![0.0; if votes && setup.form.has_error() { dimension } else { 0 }],
                 signs: vec![0; planes],
                 abstain: vec![0; planes],
                 local: vec![0.0; if setup.local_steps > 1 { dimension } else { 0 }],
@@ -201,8 +197,8 @@ impl Simulation {
         self.workers.par_iter_mut().enumerate().try_for_each(|(index, worker)| {
             worker.gradient(x, setup, round, flips(index))?;
             if setup.method.is_vote() {
-                let Worker { gradient, momentum, error, signs, abstain, .. } = worker;
-                let desk = Desk { gradient, momentum, error, signs, abstain };
+                let Worker { gradient, momentum, signs, abstain, .. } = worker;
+                let desk = Desk { gradient, momentum, signs, abstain };
                 setup.form.cast(desk, setup.momentum, setup.seed, round, index as u64);
             }
             Ok(())
@@ -260,7 +256,6 @@ impl Simulation {
             Decider::Camps => Camps::decide(&ballots, dimension, tie),
             Decider::Reliability(reliability) => reliability.decide(&ballots, dimension, tie),
             Decider::Feedback(feedback) => feedback.decide(&ballots, dimension),
-            Decider::Momentum(momentum) => momentum.decide(&ballots, dimension),
             Decider::Dense { .. } | Decider::Compressed { .. } => unreachable!("these aggregate gradients"),
         };
         let eta = self.schedule.eta(Round(round));
@@ -347,7 +342,7 @@ impl Server {
         let dimension = x.len();
         let dense = || DenseState::new(Optimizer::Sgd { momentum: setup.momentum }, dimension);
         let decider = match setup.method {
-            Method::Vote => {
+            Method::Vote | Method::Momentum { .. } => {
                 let terms = Terms {
                     run: RunId(*b"signvotesimulate"),
                     workers: setup.workers,
@@ -361,18 +356,19 @@ impl Server {
                     digest_every: 0,
                     max_non_finite: 0,
                     signed: false,
+                    step: StepRule { decay_matrices: setup.decay_matrices, layerwise: setup.layerwise },
                     settings: Settings::default(),
                 };
                 let config = Config {
                     tie: setup.tie,
                     weight_decay: setup.weight_decay,
+                    vote_momentum: if let Method::Momentum { beta } = setup.method { beta } else { 0.0 },
                     ..Config::new(terms, schedule)
                 };
                 return Ok(Self::Election(Box::new(Assembly::new(config, problem.layout()?, x)?)));
             }
             Method::Camps => Decider::Camps,
             Method::Weighted => Decider::Reliability(Reliability::new(usize::from(setup.workers))),
-            Method::Momentum { beta } => Decider::Momentum(VoteMomentum::new(beta, dimension)),
             Method::Feedback { bound } => Decider::Feedback(Feedback::new(bound, dimension)),
             Method::Rule(_) => Decider::Dense { state: dense(), aggregate: vec![0.0; dimension] },
             Method::Compressed(compressor) => {

@@ -36,12 +36,18 @@ pub struct Setup {
     pub seed: u64,
     /// η.
     pub eta: f64,
-    /// How η goes on: `constant` or `cosine`.
+    /// How η goes on: `constant`, `cosine`, `one-cycle` or `sweep`.
     #[serde(with = "text")]
     pub schedule: Course,
     /// λ.
     #[serde(serialize_with = "short")]
     pub weight_decay: f32,
+    /// Whether only tensors of two dimensions and more decay; of votes in an election.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub decay_matrices: bool,
+    /// Whether every tensor has a rate of its own ([`StepRule::layerwise`](signvote_election::StepRule)); of votes in an election.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub layerwise: bool,
     /// β: of each worker, in a vote; of the server, where gradients are aggregated.
     #[serde(serialize_with = "short")]
     pub momentum: f32,
@@ -90,8 +96,10 @@ impl Default for Setup {
             eta: 1e-3,
             schedule: Course::Cosine,
             weight_decay: 0.0,
+            decay_matrices: false,
+            layerwise: false,
             momentum: 0.9,
-            form: Form::Signum,
+            form: Form::Plain(signvote_learn::Form::Signum),
             local_steps: 1,
             local_eta: 0.1,
             method: Method::Vote,
@@ -119,6 +127,8 @@ impl Setup {
         let shape = match self.schedule {
             Course::Constant => Shape::Constant,
             Course::Cosine => Shape::Cosine,
+            Course::OneCycle => Shape::OneCycle,
+            Course::Sweep => Shape::Sweep,
         };
         Ok(Schedule::new(self.eta, 0, rounds, shape)?)
     }
@@ -128,7 +138,7 @@ impl Setup {
     pub fn memory_bytes(&self, dimension: usize) -> u64 {
         let d = dimension as u64;
         let floats = match self.method {
-            Method::Vote => 3,
+            Method::Vote | Method::Momentum { .. } => 3,
             Method::Compressed(compressor) if compressor.has_feedback() => 3,
             _ => 2,
         };
@@ -163,6 +173,11 @@ impl Setup {
         }
         if self.rounds == 0 && (matches!(self.problem, Task::Quadratic { .. }) || self.epochs == 0) {
             return misuse("rounds", "at least 1", self.rounds.to_string());
+        }
+        let elected = matches!(self.method, Method::Vote | Method::Momentum { .. });
+        if (self.layerwise || self.decay_matrices) && !elected {
+            let expected = "vote or vote-momentum for layerwise and decay-matrices";
+            return misuse("method", expected, self.method.to_string());
         }
         if self.before.is_some() && !matches!(self.method, Method::Rule(_)) {
             return misuse("before", "a rule that aggregates gradients", self.method.to_string());
@@ -217,6 +232,10 @@ pub enum Course {
     Constant,
     /// To 0, by half a cosine.
     Cosine,
+    /// Up to it through four decades, to find a rate.
+    Sweep,
+    /// Up to it in three tenths of the run, and down again.
+    OneCycle,
 }
 
 impl FromStr for Course {
@@ -226,7 +245,9 @@ impl FromStr for Course {
         match text {
             "constant" => Ok(Self::Constant),
             "cosine" => Ok(Self::Cosine),
-            _ => Err(Error::misuse("schedule", "constant or cosine", text)),
+            "one-cycle" => Ok(Self::OneCycle),
+            "sweep" => Ok(Self::Sweep),
+            _ => Err(Error::misuse("schedule", "constant, cosine, one-cycle or sweep", text)),
         }
     }
 }
@@ -236,6 +257,8 @@ impl fmt::Display for Course {
         f.write_str(match self {
             Self::Constant => "constant",
             Self::Cosine => "cosine",
+            Self::OneCycle => "one-cycle",
+            Self::Sweep => "sweep",
         })
     }
 }
