@@ -155,4 +155,5 @@ def main() -> None:
     pathlib.Path(__file__).with_name("forward.txt").write_text("\n".join(lines) + "\n")
 
 
-main()
+if __name__ == "__main__":
+    main()
