@@ -15,6 +15,7 @@ mod learning;
 mod planning;
 mod serving;
 mod simulating;
+mod stepping;
 
 use crate::logs::LogFlags;
 pub(crate) use bench::{BenchExchangeFlags, BenchKernelsFlags, ExchangeRole};
@@ -25,6 +26,7 @@ pub(crate) use serving::{
     Quorum, SameIdentity, ServingFlags, StatusFlags,
 };
 pub(crate) use simulating::{ReproduceFlags, SimulateFlags};
+pub(crate) use stepping::StepFlags;
 
 /// Train neural networks by majority vote: every worker sends one bit per gradient coordinate, the server
 /// answers with the majority's bit, and liars have one vote each.
@@ -60,6 +62,8 @@ pub(crate) enum Command {
     Eval(EvalFlags),
     /// Write the model of a run to a file that PyTorch loads.
     Export(ExportFlags),
+    /// Look for a learning rate: a short run in this process whose rate rises until the loss does.
+    FindRate(Box<FindRateFlags>),
     /// Measure this machine.
     #[command(subcommand)]
     Bench(BenchCommand),
@@ -92,6 +96,7 @@ impl Command {
             | Self::Models(_)
             | Self::Eval(_)
             | Self::Export(_)
+            | Self::FindRate(_)
             | Self::Certs(_) => {}
         }
     }
@@ -147,6 +152,8 @@ pub(crate) enum ScheduleName {
     Step,
     /// It falls to 0 along half a cosine.
     Cosine,
+    /// It rises for three tenths of the run, or for --warmup rounds, and falls to nearly 0; both along a cosine.
+    OneCycle,
 }
 
 /// Which exact zeros abstain.
@@ -282,6 +289,10 @@ pub(crate) struct RuleFlags {
     /// Coordinates in one chunk of a ballot or verdict: a multiple of 64 up to 65536.
     #[arg(long, default_value_t = 65_536, value_name = "COORDINATES")]
     pub(crate) chunk: u32,
+
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub(crate) steps: StepFlags,
 }
 
 /// How a worker lies, if it does.
@@ -328,10 +339,22 @@ pub(crate) struct TrainFlags {
     #[arg(long, default_value_t = 0, value_name = "F")]
     pub(crate) adversaries: u16,
 
+    /// Rounds from one point that --resume can go on from to the next; 0: none [default: an epoch]. Each worker keeps eight bytes a
+    /// coordinate twice, until the run is over.
+    #[arg(long, value_name = "ROUNDS", value_parser = count())]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) checkpoint_every: Option<u64>,
+
     /// Directory for this run's files [default: the first free of runs/1, runs/2, …].
     #[arg(long, value_name = "DIR")]
     #[serde(skip)]
     pub(crate) run_dir: Option<PathBuf>,
+
+    /// Go on with the run in this directory, with the settings that it began with, from the newest point that all its workers
+    /// have kept: the model is that of a run that was never interrupted, bit for bit.
+    #[arg(long, value_name = "RUN_DIR", conflicts_with = "run_dir")]
+    #[serde(skip)]
+    pub(crate) resume: Option<PathBuf>,
 
     /// Print the result as one JSON object, the last line of stdout.
     #[arg(long)]
@@ -362,6 +385,28 @@ pub(crate) struct TrainFlags {
 
     #[command(flatten)]
     #[serde(flatten)]
+    pub(crate) rules: RuleFlags,
+}
+
+/// Flags of `find-rate`.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct FindRateFlags {
+    /// Read settings from this file, such as a recipe; flags and variables override it.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+
+    /// Rounds of the sweep.
+    #[arg(long, default_value_t = 200, value_name = "ROUNDS", value_parser = clap::value_parser!(u64).range(20..=LARGEST))]
+    pub(crate) rounds: u64,
+
+    /// Print every round as JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+
+    #[command(flatten)]
+    pub(crate) learn: LearnFlags,
+
+    #[command(flatten)]
     pub(crate) rules: RuleFlags,
 }
 
@@ -399,6 +444,16 @@ pub(crate) struct ServerFlags {
     #[arg(long, value_name = "DIR")]
     #[serde(skip)]
     pub(crate) run_dir: Option<PathBuf>,
+
+    /// Go on from this checkpoint of a worker, all of whose fellows are there as well.
+    #[arg(long, hide = true, requires = "lifeline")]
+    #[serde(skip)]
+    pub(crate) restore: Option<PathBuf>,
+
+    /// Rounds from one checkpoint of --ema to the next, beside those of the workers; 0: none.
+    #[arg(long, hide = true, default_value_t = 0)]
+    #[serde(skip)]
+    pub(crate) average_every: u64,
 
     /// No progress on stderr.
     #[arg(long, short)]
@@ -450,6 +505,11 @@ pub(crate) struct WorkerFlags {
     /// Rounds from one writing of --checkpoint to the next.
     #[arg(long, default_value_t = 100, value_name = "ROUNDS", value_parser = clap::value_parser!(u64).range(1..=LARGEST))]
     pub(crate) checkpoint_every: u64,
+
+    /// Keep the checkpoint before the newest as well, in FILE.previous.
+    #[arg(long, hide = true)]
+    #[serde(skip)]
+    pub(crate) checkpoint_previous: bool,
 
     #[command(flatten)]
     #[serde(flatten)]

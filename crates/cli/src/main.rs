@@ -45,6 +45,7 @@ fn run() -> Result<Exit, Failure> {
         Command::Audit(flags) => commands::audit::run(&flags),
         Command::Models(flags) => commands::models::run(&flags),
         Command::Eval(flags) => commands::eval::run(&flags),
+        Command::FindRate(flags) => commands::find_rate::run(&flags),
         Command::Export(flags) => commands::export::run(&flags),
         Command::Bench(BenchCommand::Kernels(flags)) => commands::bench::run(&flags),
         Command::Bench(BenchCommand::Exchange(flags)) => commands::bench_exchange::run(&flags),

@@ -98,6 +98,7 @@ impl RuleFlags {
             }
             _ => {}
         }
+        self.steps.check(self)?;
         if self.chunk == 0 || self.chunk > 65_536 || !self.chunk.is_multiple_of(64) {
             return wrong("chunk", "a multiple of 64 up to 65536", &self.chunk);
         }
@@ -135,10 +136,12 @@ impl RuleFlags {
             ScheduleName::Constant => Shape::Constant,
             ScheduleName::Step => Shape::Step { every: self.step_every, factor: self.step_factor },
             ScheduleName::Cosine => Shape::Cosine,
+            ScheduleName::OneCycle => Shape::OneCycle,
         };
         let schedule = Schedule::new(self.eta(), self.warmup, rounds, shape)?;
         let mut settings = Settings::default();
         settings.insert("partition", self.partition.to_string())?;
+        self.steps.gradient_rule().write(&mut settings)?;
         let terms = Terms {
             run,
             workers: self.workers,
@@ -158,11 +161,13 @@ impl RuleFlags {
             digest_every: self.digest_every,
             max_non_finite: self.max_non_finite,
             signed: false,
+            step: self.steps.step_rule(),
             settings,
         };
         Ok(Config {
             tie: self.tie,
             min_voters: self.min_voters,
+            vote_momentum: self.steps.vote_momentum,
             optimizer: match self.optimizer {
                 OptimizerName::Sgd => Optimizer::Sgd { momentum: self.beta },
                 OptimizerName::Adam => Optimizer::Adam { beta1: self.beta, beta2: self.beta2, epsilon: 1e-8 },

@@ -68,6 +68,7 @@ fn a_flag_that_cannot_be_read_is_named() {
         misspelt(&format!("bench kernels {flags}"), words);
     }
     misspelt("bench everything", &["everything"]);
+    misspelt("train --form adam", &["--form", "signum, lion or feedback"]);
     misspelt("worker --slot 0", &["--slot"]);
     misspelt("worker --run 123", &["--run", "123"]);
     misspelt("eval", &["required"]);
@@ -107,6 +108,12 @@ fn a_flag_that_no_run_can_have_is_named() {
         ("--optimizer adam", &["--optimizer", "--aggregate mean"]),
         ("--aggregate mean --tie hold", &["--tie", "--aggregate vote"]),
         ("--aggregate mean --abstain-on gradient", &["--abstain-on", "--aggregate vote"]),
+        ("--vote-momentum 1", &["--vote-momentum", "below 1"]),
+        ("--label-smoothing=-0.1", &["--label-smoothing", "-0.1"]),
+        ("--clip-norm inf", &["--clip-norm", "inf"]),
+        ("--ema 1", &["--ema", "below 1"]),
+        ("--aggregate mean --layerwise", &["--layerwise", "--aggregate vote"]),
+        ("--topology sharded --vote-momentum 0.9", &["--vote-momentum", "--topology central"]),
         ("--data-dir here", &["--data-dir", "--data fashion-mnist"]),
         ("--model alexnet", &["image size", "a larger one"]),
         ("--model gpt-small", &["data for this model", "text", "28 × 28"]),

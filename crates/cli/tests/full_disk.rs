@@ -54,7 +54,8 @@ fn with_small_disk(kilobytes: u32, test: impl Fn(&Path)) {
 fn a_model_that_does_not_fit_is_not_there_and_the_line_names_it() {
     // Room for settings and events, but not for 814,120 bytes of parameters.
     with_small_disk(256, |here| {
-        let ended = run(here, "train --epochs 2 --workers 3 --batch 128 --run-dir disk/run");
+        let line = "train --epochs 2 --workers 3 --batch 128 --checkpoint-every 0 --run-dir disk/run";
+        let ended = run(here, line);
         ended.failed(8, &["disk/run/model.safetensors", "space"]);
         assert_eq!(names(&here.join("disk/run")), ["config.toml", "events.jsonl"]);
     });
@@ -62,10 +63,10 @@ fn a_model_that_does_not_fit_is_not_there_and_the_line_names_it() {
 
 #[test]
 fn the_model_before_the_one_that_does_not_fit_stays_whole() {
-    // Room for one model, but not for the next one beside it.
+    // Room for one model, but not for the next one beside it, and not for the best.
     with_small_disk(1200, |here| {
-        run(here, "train --epochs 2 --workers 3 --batch 128 --run-dir disk/run")
-            .failed(8, &["disk/run/model.safetensors", "space"]);
+        run(here, "train --epochs 2 --workers 3 --batch 128 --checkpoint-every 0 --run-dir disk/run")
+            .failed(8, &["disk/run/", ".safetensors", "space"]);
         assert_eq!(names(&here.join("disk/run")), ["config.toml", "events.jsonl", "model.safetensors"]);
         assert_eq!(run(here, "eval disk/run --json").succeeded().json()["rounds"], 26);
     });
@@ -75,7 +76,7 @@ fn the_model_before_the_one_that_does_not_fit_stays_whole() {
 fn a_log_that_cannot_be_written_ends_the_run_with_whole_lines() {
     // A thousand rounds of some 200 bytes each, and no model before they are over.
     with_small_disk(64, |here| {
-        run(here, "train --epochs 1 --workers 1 --batch 10 --run-dir disk/run")
+        run(here, "train --epochs 1 --workers 1 --batch 10 --checkpoint-every 0 --run-dir disk/run")
             .failed(8, &["disk/run/events.jsonl", "space"]);
         let log = common::log(&here.join("disk/run"));
         assert!(log.len() > 100, "{} whole lines", log.len());

@@ -7,7 +7,7 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use common::{Ended, Process, directory, join, model, run, serve, text};
+use common::{Ended, Process, directory, join, model, run, serve, signal, text, wait_until};
 
 /// A run that everyone votes in, whatever happens: so its model does not depend on when something happens.
 const RULES: &str =
@@ -39,6 +39,37 @@ fn undisturbed(here: &Path) -> Vec<u8> {
     let bits = model(&here.join("run"));
     fs::rename(here.join("run"), here.join("undisturbed")).expect("a run of ours");
     bits
+}
+
+#[test]
+fn an_interrupted_training_goes_on_to_the_same_bits() {
+    let (_guard, here) = directory();
+    // Two local workers a process, which keep a checkpoint each.
+    let line = "train --workers 4 --local 2 --cast each --batch 128 --epochs 4 --seed 4 --ema 0.9 --quiet";
+    run(&here, &format!("{line} --run-dir whole")).succeeded();
+    let cut = Process::start(&here, &format!("{line} --run-dir run --checkpoint-every 10"));
+    let saved =
+        || fs::read_to_string(here.join("run/events.jsonl")).unwrap_or_default().matches("\"saved\"").count();
+    wait_until("two epochs", || saved() >= 2);
+    signal("INT", cut.pid());
+    cut.ended().failed(130, &["to go on: signvote train --resume run"]);
+    // What one worker could not write whole is not gone on from.
+    fs::write(here.join("run/workers/1.safetensors.2"), "torn").expect("a file of ours");
+    let ended = run(&here, "train --resume run --json").succeeded();
+    let result = ended.json();
+    assert_eq!((&result["replicas_identical"], &result["rounds"]), (&true.into(), &76.into()), "{result}");
+    assert!(ended.err.iter().any(|line| line.contains("goes on at round")), "{ended:#?}");
+    for file in ["model", "ema", "best"] {
+        let bits = |run: &str| fs::read(here.join(run).join(format!("{file}.safetensors"))).expect("a model");
+        assert!(bits("run") == bits("whole"), "{file}");
+    }
+    assert!(!here.join("run/workers").exists());
+    run(&here, "train --resume run").failed(3, &["run: that run is over"]);
+    run(&here, "train --resume nowhere").failed(3, &["nowhere"]);
+    run(&here, "train --workers 4 --batch 128 --epochs 1 --aggregate mean --run-dir mean --quiet")
+        .succeeded();
+    fs::remove_file(here.join("mean/result.json")).expect("a result");
+    run(&here, "train --resume mean").failed(3, &["a mean cannot be resumed"]);
 }
 
 fn audit(here: &Path) -> serde_json::Value {

@@ -39,10 +39,11 @@ fn every_tie_policy_decides_ties_in_its_own_way() {
 #[test]
 fn every_schedule_warms_up_and_goes_its_way() {
     // η of rounds 0 to 7, in units of the base; the warm-up takes four.
-    let cases: [(&str, [f64; 8]); 3] = [
+    let cases: [(&str, [f64; 8]); 4] = [
         ("constant", [0.25, 0.5, 0.75, 1.0, 1.0, 1.0, 1.0, 1.0]),
         ("step --step-every 3 --step-factor 0.5", [0.25, 0.5, 0.75, 1.0, 0.5, 0.5, 0.25, 0.25]),
         ("cosine", [0.25, 0.5, 0.75, 1.0, 1.0, 0.853_553, 0.5, 0.146_447]),
+        ("one-cycle", [0.04, 0.180_589, 0.52, 0.859_411, 1.0, 0.75, 0.25, 4e-6]),
     ];
     for (schedule, expected) in cases {
         let rounds = rounds(&format!("--rounds 8 --warmup 4 --eta 0.002 --schedule {schedule}"));
@@ -64,6 +65,40 @@ fn momentum_decay_and_partition_each_change_the_model() {
     digests.sort();
     digests.dedup();
     assert_eq!(digests.len(), count);
+}
+
+#[test]
+fn what_is_made_of_gradients_and_verdicts_changes_the_model() {
+    let mut digests = vec![digest("", ""), digest("--weight-decay 0.1", "")];
+    for rules in [
+        "--form lion",
+        "--form feedback",
+        "--form feedback-0.1",
+        "--form feedback --vote-momentum 0.9",
+        "--label-smoothing 0.1",
+        "--clip-norm 0.5",
+        "--weight-decay 0.1 --decay-on matrices",
+        "--layerwise --eta 0.02",
+    ] {
+        digests.push(digest(rules, ""));
+    }
+    let count = digests.len();
+    digests.sort();
+    digests.dedup();
+    assert_eq!(digests.len(), count);
+    // A limit that no gradient reaches.
+    assert_eq!(digest("--clip-norm 1e9", ""), digest("", ""));
+}
+
+#[test]
+fn nobody_abstains_with_feedback_so_that_a_vote_is_one_bit() {
+    let (_guard, here) = directory();
+    let flags = "--workers 5 --batch 64 --epochs 1 --quiet --partition by-label";
+    let bits = |result: &Value| number(&result["bytes_up_per_round"]) * 8.0 / common::DIMENSION as f64;
+    let result = common::train(&here, &format!("{flags} --beta 0"));
+    assert!(bits(&result) > 1.02, "black pixels have no gradient: {}", bits(&result));
+    let result = common::train(&here, &format!("{flags} --form feedback-0.02 --vote-momentum 0.9"));
+    assert!((1.0..1.01).contains(&bits(&result)), "{}", bits(&result));
 }
 
 #[test]

@@ -72,9 +72,47 @@ impl RunDirectory {
         self.path.join("model.safetensors")
     }
 
+    /// Their average over the rounds, where the run keeps one.
+    pub fn ema(&self) -> PathBuf {
+        self.path.join("ema.safetensors")
+    }
+
+    /// The parameters that are evaluated: the average where there is one.
+    pub fn evaluated(&self) -> PathBuf {
+        let ema = self.ema();
+        if ema.exists() { ema } else { self.model() }
+    }
+
+    /// Of the parameters that were evaluated, the best.
+    pub fn best(&self) -> PathBuf {
+        self.path.join("best.safetensors")
+    }
+
+    /// Where the workers of a run on one machine keep their checkpoints.
+    pub fn workers(&self) -> PathBuf {
+        self.path.join("workers")
+    }
+
+    /// Where the server of such a run keeps the average with which they go on.
+    pub fn average(&self) -> PathBuf {
+        self.workers().join("average.safetensors")
+    }
+
     /// What the run ended with.
     pub fn result(&self) -> PathBuf {
         self.path.join("result.json")
+    }
+
+    /// Takes away what a process that was killed has left of a file that it was writing ([`replace_file`]).
+    pub fn remove_partial_files(&self) {
+        let entries =
+            [self.path.clone(), self.workers()].into_iter().filter_map(|path| fs::read_dir(path).ok());
+        for entry in entries.flatten().flatten() {
+            if entry.file_name().to_string_lossy().contains(PARTIAL) {
+                // It is in nobody's way.
+                let _ = fs::remove_file(entry.path());
+            }
+        }
     }
 
     /// The log to append to.
@@ -95,6 +133,9 @@ pub struct EventLog {
     file: File,
     path: PathBuf,
 }
+
+/// What the name of a file that is being written has behind its own.
+const PARTIAL: &str = "partial-";
 
 #[derive(Serialize)]
 struct Line<'a> {
@@ -133,7 +174,7 @@ pub fn replace_file(
     path: &Path,
     write: impl FnOnce(&mut dyn Write) -> std::io::Result<()>,
 ) -> Result<(), Error> {
-    let temporary = path.with_added_extension(format!("partial-{}", std::process::id()));
+    let temporary = path.with_added_extension(format!("{PARTIAL}{}", std::process::id()));
     let written = File::create(&temporary).and_then(|file| {
         let mut buffered = std::io::BufWriter::new(file);
         write(&mut buffered)?;

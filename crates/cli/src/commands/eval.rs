@@ -58,7 +58,7 @@ pub(crate) fn run(flags: &EvalFlags) -> Result<Exit, Failure> {
 /// The model of a run, on the data that it was trained on unless another is named.
 fn of_run(flags: &EvalFlags, path: &Path) -> Result<Evaluation, Failure> {
     let directory = RunDirectory::open(path)?;
-    let saved = load_model(&directory.model())?;
+    let saved = load_model(&directory.evaluated())?;
     let data = Data::of_run(&directory, &saved, flags.data, flags.data_dir.clone())?;
     let split = data.load()?;
     let loss = evaluate_model(&directory, &saved, &split, flags.engine)?;

@@ -11,7 +11,7 @@ use crate::progress::grouped;
 
 pub(crate) fn run(flags: &ExportFlags) -> Result<Exit, Failure> {
     let directory = RunDirectory::open(&flags.run_dir)?;
-    let saved = load_model(&directory.model())?;
+    let saved = load_model(&directory.evaluated())?;
     let (mut tensors, mut values) = (saved.layout.tensors().to_vec(), saved.x.clone());
     let kind = kind_of(&saved, &directory)?;
     // Only what normalises batches needs data: its statistics are part of the file.

@@ -13,6 +13,7 @@ pub(crate) mod bench_exchange;
 pub(crate) mod certs;
 pub(crate) mod eval;
 pub(crate) mod export;
+pub(crate) mod find_rate;
 pub(crate) mod models;
 pub(crate) mod plan;
 pub(crate) mod reproduce;

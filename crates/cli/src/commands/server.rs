@@ -9,25 +9,30 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 use signvote_election::decision::SecondConnection;
-use signvote_election::{AggregateKind, Config, Event, RunId, Server, decision};
+use signvote_election::{
+    AggregateKind, Charter, Config, Event, Position, Round, RunId, Saved, Server, decision,
+};
 use signvote_kernels::Isa;
 use signvote_ledger::{Durable, Options, Recovered};
 use signvote_net::tls::{Acceptor, Credentials};
 use signvote_net::{Serve, Stop, listen, serve};
-use signvote_observe::RunDirectory;
+use signvote_observe::{RunDirectory, SavedModel, Standing, WorkerCheckpoint, load_checkpoint, load_model};
 use tokio::sync::mpsc;
 
 use super::shard::resolve;
+use super::worker::previous_of;
 use super::{run_directory, write_config};
 use crate::exit::{Exit, Failure};
 use crate::flags::{Aggregate, Deadline, OnFullDisk, SameIdentity, ServerFlags, TopologyKind};
 use crate::processes::{runtime, told_to_stop};
 use crate::progress::{self, Progress};
 use crate::rules::seconds;
-use recorder::{Recorder, Store};
+use recorder::{Average, Recorder, Store};
 
 /// Rounds between two counts of bytes in the log.
 const TRAFFIC_EVERY: u64 = 10;
+/// How long the workers of a run that goes on may take to start.
+const RESTARTING: Duration = Duration::from_secs(120);
 /// Bytes in a MiB.
 const MIB: u64 = 1 << 20;
 
@@ -38,7 +43,9 @@ pub(crate) fn run(flags: &ServerFlags) -> Result<Exit, Failure> {
         None => None,
     };
     let stop_patience = seconds("stop-patience", flags.serving.stop_patience, true)?;
-    let Prepared { election, terms, quorum, store, resumed, notices } = prepare(flags)?;
+    let Prepared { election, terms, quorum, store, resumed, average, notices } = prepare(flags)?;
+    let decay = flags.rules.steps.ema;
+    let average = (decay > 0.0).then(|| Average::new(decay, average));
     runtime()?.block_on(async {
         let stopped = Arc::new(AtomicBool::new(false));
         let stops = stops(flags.lifeline, stop_patience, Arc::clone(&stopped));
@@ -69,6 +76,8 @@ pub(crate) fn run(flags: &ServerFlags) -> Result<Exit, Failure> {
             _lock: lock,
             save_every: flags.save_every,
             saved: None,
+            average,
+            average_every: flags.average_every,
             print_events: flags.print_events,
             progress: Progress::new(flags.quiet || flags.print_events, part, flags.rounds, false),
             traffic: Vec::new(),
@@ -116,6 +125,8 @@ struct Prepared {
     store: Store,
     /// Said of a run that goes on.
     resumed: Option<Event>,
+    /// The average of the parameters that it goes on with; empty where it begins anew.
+    average: Vec<f32>,
     notices: Vec<String>,
 }
 
@@ -146,6 +157,9 @@ fn prepare(flags: &ServerFlags) -> Result<Prepared, Failure> {
     };
     // A run of `train` ends with it, and the state of a mean's optimiser is nowhere but in memory.
     let keep = !flags.lifeline && !mean;
+    if let (Some(checkpoint), Some(run_dir)) = (&flags.restore, &flags.run_dir) {
+        return restore(flags, checkpoint, &RunDirectory::made_by_another(run_dir));
+    }
     let Some(path) = &flags.resume else { return begin(flags, options, keep, Vec::new()) };
     match Recovered::open(path) {
         // Its server was stopped before the first round: nothing is lost if it begins anew.
@@ -175,7 +189,7 @@ fn begin(
     let (terms, quorum) = (config.terms.clone(), config.quorum);
     let election = Server::new(config)?;
     let store = if keep { Store::Awaited { options, members: Vec::new() } } else { Store::Model };
-    Ok(Prepared { election, terms, quorum, store, resumed: None, notices })
+    Ok(Prepared { election, terms, quorum, store, resumed: None, average: Vec::new(), notices })
 }
 
 fn resume(
@@ -220,7 +234,44 @@ fn resume(
     notices.push(format!("goes on at round {} {reason}", position.round));
     let resumed = Event::Resumed { round: position.round, incarnation: position.incarnation.0, reason };
     let store = Store::Ledger(Box::new(recovered.resume(options)?));
-    Ok(Prepared { election, terms, quorum, store, resumed: Some(resumed), notices })
+    let average = average_at(&RunDirectory::made_by_another(path), snapshot);
+    Ok(Prepared { election, terms, quorum, store, resumed: Some(resumed), average, notices })
+}
+
+/// The run of `train` that this worker's checkpoint is of, all of whose workers stand where it does.
+fn restore(flags: &ServerFlags, path: &Path, directory: &RunDirectory) -> Result<Prepared, Failure> {
+    let Some(WorkerCheckpoint { standing, x, .. }) = load_checkpoint(path)? else {
+        return Err(Failure::new(Exit::Data, format!("{} is gone", path.display())));
+    };
+    let mut config = config(flags, standing.run)?;
+    // All of them are started now, and what they made of the next round without one would be another run.
+    config.return_grace = RESTARTING;
+    let (terms, quorum) = (config.terms.clone(), config.quorum);
+    let SavedModel { layout, settings, .. } = load_model(&directory.model())?;
+    let charter = Charter {
+        terms: terms.clone(),
+        tie: config.tie,
+        min_voters: config.min_voters,
+        quorum: quorum as u32,
+        layout,
+        settings,
+    };
+    let Standing { round, incarnation, chain, .. } = standing;
+    let position = Position { round, incarnation, chain };
+    let saved = Saved { charter, x, position, records: Vec::new(), members: Vec::new() };
+    let election = Server::resume(Duration::ZERO, config, saved)?;
+    let reason = "from the checkpoints of all workers".to_owned();
+    let notices = vec![format!("goes on at round {round} {reason}")];
+    let resumed = Some(Event::Resumed { round, incarnation: incarnation.0, reason });
+    let average = average_at(directory, round);
+    Ok(Prepared { election, terms, quorum, store: Store::Model, resumed, average, notices })
+}
+
+/// The average of a run's parameters as it was after so many rounds; empty where it is not known, and begins anew.
+fn average_at(directory: &RunDirectory, round: Round) -> Vec<f32> {
+    let kept = [directory.ema(), directory.average(), previous_of(&directory.average())];
+    let mut kept = kept.iter().filter_map(|path| load_model(path).ok());
+    kept.find(|saved| saved.round == round).map_or_else(Vec::new, |saved| saved.x)
 }
 
 /// The election's configuration.

@@ -6,21 +6,23 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use signvote_election::{Event, Round, Traffic, WorkerRecord};
 use signvote_learn::{Loss, Split, load, rounds_per_epoch, sample_text, set_threads};
-use signvote_observe::{RunDirectory, SavedModel, load_model, load_tensors};
+use signvote_observe::{RunDirectory, SavedModel, load_checkpoint, load_model, load_tensors, save_model};
 use tokio::sync::mpsc;
 
 use super::eval::{evaluate_model, finite, model_of, perplexity};
 use super::server::rules;
+use super::worker::{file_of_voter, previous_of};
 use super::{config_text, model_so_far, print, run_directory, write_config};
 use crate::exit::{Exit, Failure};
 use crate::flags::{
-    CastName, IdentityFlags, RuleFlags, ServerFlags, ServingFlags, TopologyKind, TrainFlags, WorkerFlags,
-    to_words,
+    Aggregate, CastName, IdentityFlags, RuleFlags, ServerFlags, ServingFlags, TopologyKind, TrainFlags,
+    WorkerFlags, to_words,
 };
 use crate::logs::{self, LogFlags, LogLevel};
 use crate::processes::{News, Process, runtime, told_to_stop};
@@ -81,8 +83,19 @@ pub(crate) fn run(flags: &TrainFlags, logs: LogFlags) -> Result<Exit, Failure> {
     // The server checks its rules again; here it is for the sake of one clear line before anything is started.
     signvote_election::Server::new(rules.config(rounds, signvote_election::RunId::default())?)?;
 
-    let directory = run_directory(flags.run_dir.as_deref())?;
-    write_config(&directory, flags, "train")?;
+    let (directory, from) = match &flags.resume {
+        None => {
+            let directory = run_directory(flags.run_dir.as_deref())?;
+            write_config(&directory, flags, "train")?;
+            (directory, None)
+        }
+        Some(path) => {
+            let directory = RunDirectory::open(path)?;
+            directory.remove_partial_files();
+            let from = newest_point(&directory, flags)?;
+            (directory, Some(from))
+        }
+    };
     let mut progress = Progress::new(flags.quiet, per_epoch, rounds, true);
     progress.is_text = split.test.shape().predictions() > 1;
     runtime()?.block_on(async {
@@ -99,14 +112,69 @@ pub(crate) fn run(flags: &TrainFlags, logs: LogFlags) -> Result<Exit, Failure> {
             named_error: HashSet::new(),
             saved: VecDeque::new(),
             evaluating: false,
-            facts: Facts::default(),
+            best: None,
+            facts: Facts { dimension: model.dimension(), ..Facts::default() },
+            from,
         };
+        run.best = run.best_so_far();
         let (sender, mut news) = mpsc::unbounded_channel();
         let outcome = run.go(&sender, &mut news).await;
         // However it went, nothing is left running, and the server has saved what it could.
         let cause = run.end_all(&mut news).await;
         outcome.map_err(|failure| cause.unwrap_or(failure))
     })
+}
+
+/// Where the process of worker `number` keeps its checkpoint.
+fn checkpoint_of(directory: &RunDirectory, number: u16) -> PathBuf {
+    directory.workers().join(format!("{number}.safetensors"))
+}
+
+/// The newest round that every worker has kept a checkpoint of, made the newest of all; gives that of the first.
+fn newest_point(directory: &RunDirectory, flags: &TrainFlags) -> Result<PathBuf, Failure> {
+    let path = directory.path().display();
+    let nothing = |why: String| Failure::new(Exit::Data, format!("--resume {path}: {why}"));
+    if flags.rules.aggregate == Aggregate::Mean {
+        return Err(nothing("a mean cannot be resumed: its optimiser's state is not saved".into()));
+    }
+    if directory.result().exists() {
+        return Err(nothing("that run is over".into()));
+    }
+    let voters = flags.local.voters();
+    let files = (1..=flags.rules.workers).map(|number| match voters {
+        1 => checkpoint_of(directory, number),
+        voters => {
+            let process = (number - 1) / voters * voters + 1;
+            file_of_voter(&checkpoint_of(directory, process), number - process + 1)
+        }
+    });
+    let mut common: Option<Vec<Round>> = None;
+    let mut kept = Vec::new();
+    for newest in files {
+        let mut rounds = Vec::new();
+        for file in [newest.clone(), previous_of(&newest)] {
+            // One that is damaged is none: there is another.
+            if let Ok(Some(checkpoint)) = load_checkpoint(&file) {
+                rounds.push((checkpoint.standing.round, file));
+            }
+        }
+        let has = |round: &Round| rounds.iter().any(|(kept, _)| kept == round);
+        common = Some(match common {
+            None => rounds.iter().map(|(round, _)| *round).collect(),
+            Some(common) => common.into_iter().filter(has).collect(),
+        });
+        kept.push((newest, rounds));
+    }
+    let round = common.unwrap_or_default().into_iter().max();
+    let round = round.ok_or_else(|| nothing("its workers have kept no round that is the same".into()))?;
+    let mut first = None;
+    for (newest, rounds) in kept {
+        for (_, file) in rounds.into_iter().filter(|(kept, file)| *kept == round && *file != newest) {
+            std::fs::rename(&file, &newest).map_err(|error| nothing(error.to_string()))?;
+        }
+        first.get_or_insert(newest);
+    }
+    first.ok_or_else(|| nothing("it has no workers".into()))
 }
 
 /// A process of the run.
@@ -165,8 +233,14 @@ struct Run<'a> {
     /// Models that wait to be evaluated, oldest first.
     saved: VecDeque<SavedModel>,
     evaluating: bool,
+    /// Of the evaluated models' scores, the highest.
+    best: Option<f64>,
     facts: Facts,
+    /// The checkpoint that the run goes on from: a worker's, and those of all others are of the same round.
+    from: Option<PathBuf>,
 }
+
+type Evaluated = Result<(SavedModel, Loss), Failure>;
 
 type Sender = mpsc::UnboundedSender<(Name, News)>;
 type Receiver = mpsc::UnboundedReceiver<(Name, News)>;
@@ -175,6 +249,11 @@ impl Run<'_> {
     async fn go(&mut self, sender: &Sender, news: &mut Receiver) -> Result<Exit, Failure> {
         let (evaluations, mut evaluated) = mpsc::unbounded_channel();
         let mut stop = std::pin::pin!(told_to_stop(false));
+        if self.checkpoint_every() > 0 {
+            let path = self.directory.workers();
+            std::fs::create_dir_all(&path)
+                .map_err(|e| Failure::new(Exit::Files, format!("cannot make {}: {e}", path.display())))?;
+        }
         let words = self.server_words()?;
         self.processes.insert(Name::Server, Process::start(&words, Name::Server, sender)?);
         loop {
@@ -187,7 +266,7 @@ impl Run<'_> {
                         }
                         Event::Saved { .. } => {
                             // Read now: the next epoch's model will take the file's place.
-                            self.saved.push_back(load_model(&self.directory.model())?);
+                            self.saved.push_back(load_model(&self.directory.evaluated())?);
                             self.evaluate_next(&evaluations);
                         }
                         _ => {}
@@ -202,8 +281,8 @@ impl Run<'_> {
                 },
                 Some(outcome) = evaluated.recv() => {
                     self.evaluating = false;
-                    let (round, loss) = outcome?;
-                    self.evaluation(round, loss)?;
+                    let (model, loss) = outcome?;
+                    self.evaluation(&model, loss)?;
                     self.evaluate_next(&evaluations);
                 }
                 reason = &mut stop => {
@@ -226,6 +305,8 @@ impl Run<'_> {
             rounds: self.rounds,
             save_every: self.per_epoch,
             run_dir: None,
+            restore: None,
+            average_every: 0,
             quiet: false,
             print_events: false,
             lifeline: false,
@@ -236,7 +317,18 @@ impl Run<'_> {
         words.extend(self.logs.to_words());
         words.push(format!("--run-dir={}", self.directory.path().display()));
         words.push("--print-events".to_owned());
+        words.push(format!("--average-every={}", self.checkpoint_every()));
+        words.extend(self.from.iter().map(|path| format!("--restore={}", path.display())));
         Ok(words)
+    }
+
+    /// Rounds from one point that the run can go on from to the next; 0: there is none, as in a mean, the state of whose optimiser is
+    /// nowhere but in the server's memory.
+    fn checkpoint_every(&self) -> u64 {
+        match self.flags.rules.aggregate {
+            Aggregate::Vote => self.flags.checkpoint_every.unwrap_or(self.per_epoch),
+            Aggregate::Mean => 0,
+        }
     }
 
     /// The rules as told; a process has one shard, however many vote in it.
@@ -250,6 +342,8 @@ impl Run<'_> {
 
     fn start_workers(&mut self, address: &str, news: &Sender) -> Result<(), Failure> {
         let local = &self.flags.local;
+        let every = self.checkpoint_every();
+        let keeps = every > 0;
         // A process takes as many places as it casts ballots, from this one on.
         for number in (1..=self.flags.rules.workers).step_by(usize::from(local.voters())) {
             let mut attack = self.flags.attack.clone();
@@ -261,8 +355,9 @@ impl Run<'_> {
                 patience: 10.0,
                 // The server lives and dies with this process.
                 reconnect: 0.0,
-                checkpoint: None,
-                checkpoint_every: 1,
+                checkpoint: keeps.then(|| checkpoint_of(&self.directory, number)),
+                checkpoint_every: every.max(1),
+                checkpoint_previous: false,
                 identity: IdentityFlags { tls: None, identity: None },
                 shard_listen: (self.flags.rules.topology == TopologyKind::Sharded)
                     .then(|| "127.0.0.1:0".to_owned()),
@@ -281,6 +376,7 @@ impl Run<'_> {
             words.extend(to_words(&worker)?);
             words.extend(self.logs.to_words());
             words.push("--quiet".to_owned());
+            words.push("--checkpoint-previous".to_owned());
             let name = Name::Worker(number);
             self.processes.insert(name, Process::start(&words, name, news)?);
         }
@@ -323,9 +419,10 @@ impl Run<'_> {
         self.progress.event(&event);
         let facts = &mut self.facts;
         match &event {
-            Event::Started { dimension, .. } => {
-                facts.dimension = *dimension;
+            Event::Started { .. } => facts.started = Some(Instant::now()),
+            Event::Resumed { round, reason, .. } => {
                 facts.started = Some(Instant::now());
+                self.progress.say(&format!("goes on at round {round} {reason}"));
             }
             Event::Committed { round, .. } => {
                 facts.committed = round.0 + 1;
@@ -349,7 +446,7 @@ impl Run<'_> {
 
     /// Evaluates the oldest model that waits, one at a time: evaluation must not crowd out the training. If it
     /// falls far behind, epochs go without.
-    fn evaluate_next(&mut self, done: &mpsc::UnboundedSender<Result<(Round, Loss), Failure>>) {
+    fn evaluate_next(&mut self, done: &mpsc::UnboundedSender<Evaluated>) {
         while self.saved.len() > MODELS_WAITING {
             if let Some(skipped) = self.saved.pop_front() {
                 self.progress.epoch_line(skipped.round.0, None);
@@ -363,13 +460,14 @@ impl Run<'_> {
         let (split, directory, done) = (Arc::clone(&self.split), self.directory.clone(), done.clone());
         let kind = self.flags.learn.engine;
         tokio::task::spawn_blocking(move || {
-            let outcome = evaluate_model(&directory, &model, &split, kind).map(|loss| (model.round, loss));
+            let outcome = evaluate_model(&directory, &model, &split, kind).map(|loss| (model, loss));
             // Nobody listens any more once the run has failed.
             let _ = done.send(outcome);
         });
     }
 
-    fn evaluation(&mut self, round: Round, loss: Loss) -> Result<(), Failure> {
+    fn evaluation(&mut self, model: &SavedModel, loss: Loss) -> Result<(), Failure> {
+        let round = model.round;
         if self.facts.evaluated.is_none_or(|(newest, _)| newest <= round) {
             self.facts.evaluated = Some((round, loss));
         }
@@ -377,8 +475,33 @@ impl Run<'_> {
             Event::Evaluated { round, test_loss: finite(loss.mean_loss), test_accuracy: loss.accuracy() };
         logs::event(&event, true);
         self.progress.event(&event);
+        let score = self.score(finite(loss.mean_loss), loss.accuracy());
+        if score > self.best {
+            let SavedModel { layout, x, settings, .. } = model;
+            save_model(&self.directory.best(), layout, x, round, settings)?;
+            self.best = score;
+        }
         // Opened here and not at the start: the log is the server's, which takes its presence for a run's.
         Ok(self.directory.event_log()?.append(&event)?)
+    }
+
+    /// How good a model is: of images by its accuracy, of text by its loss. `None` if it has diverged.
+    fn score(&self, loss: Option<f32>, accuracy: f64) -> Option<f64> {
+        if self.split.test.shape().predictions() > 1 {
+            loss.map(|loss| -f64::from(loss))
+        } else {
+            Some(accuracy)
+        }
+    }
+
+    /// The best score that the events of an earlier part of the run tell.
+    fn best_so_far(&self) -> Option<f64> {
+        let events = std::fs::read_to_string(self.directory.events()).ok()?;
+        let scores = events.lines().filter_map(|line| match serde_json::from_str(line).ok()? {
+            Event::Evaluated { test_loss, test_accuracy, .. } => self.score(test_loss, test_accuracy),
+            _ => None,
+        });
+        scores.max_by(f64::total_cmp)
     }
 
     /// What the end of a process means for the run: nothing, or its end.
@@ -485,7 +608,12 @@ impl Run<'_> {
     fn interrupted(&self, reason: &str) -> Failure {
         let round = self.facts.committed;
         let model = model_so_far(&self.directory);
-        Failure::new(Exit::Interrupted, format!("{reason} after {round} rounds; {model}"))
+        let path = self.directory.path().display();
+        let next = match newest_point(&self.directory, self.flags) {
+            Ok(_) => format!("; to go on: signvote train --resume {path}"),
+            Err(_) => String::new(),
+        };
+        Failure::new(Exit::Interrupted, format!("{reason} after {round} rounds; {model}{next}"))
     }
 
     /// The result, once everything has ended.
@@ -504,6 +632,8 @@ impl Run<'_> {
         let json = serde_json::to_string(&summary)
             .map_err(|error| Failure::internal("cannot write the result", &error))?;
         signvote_observe::replace_file(&self.directory.result(), |out| writeln!(out, "{json}"))?;
+        // It is over: nobody goes on from here.
+        let _ = std::fs::remove_dir_all(self.directory.workers());
         if self.flags.json {
             self.progress.say(summary.table().trim_end());
             print(&json);
@@ -557,7 +687,7 @@ impl Run<'_> {
         if self.split.test.shape().predictions() == 1 {
             return Ok(None);
         }
-        let saved = load_model(&self.directory.model())?;
+        let saved = load_model(&self.directory.evaluated())?;
         let mut engine = self.flags.learn.engine.engine(&model_of(&self.directory, &saved, &self.split)?)?;
         let seed = self.flags.rules.seed;
         let made_up = sample_text(&mut *engine, &saved.x, &self.split.test, SAMPLED, seed)?;

@@ -6,7 +6,9 @@ use std::thread;
 use indicatif::{ProgressBar, ProgressStyle};
 use signvote_byzantine::{Attack, Draw};
 use signvote_election::{Carried, Exchange, Greeting, Position, SecretKey, Settings, Slot, Terms};
-use signvote_learn::{Dataset, Engine, LocalEngines, Model, Outgoing, Snapshot, Trainer, load, set_threads};
+use signvote_learn::{
+    Dataset, Engine, GradientRule, LocalEngines, Model, Outgoing, Snapshot, Trainer, load, set_threads,
+};
 use signvote_net::tls::{Connector, Credentials};
 use signvote_net::{Client, Connect, LocalShard, ShardThread};
 use signvote_observe::{Standing, WorkerCheckpoint, load_checkpoint, load_tensors, save_checkpoint};
@@ -123,11 +125,7 @@ impl Voter {
             number,
             name: format!("{name}-{number}"),
             slot: flags.slot.and_then(|slot| Slot::new(slot + number - 1)),
-            checkpoint: checkpoint.as_ref().map(|path| {
-                let mut path = path.clone().into_os_string();
-                path.push(format!(".{number}"));
-                path.into()
-            }),
+            checkpoint: checkpoint.as_ref().map(|path| file_of_voter(path, number)),
         };
         Ok((1..=count).map(voter).collect())
     }
@@ -211,7 +209,12 @@ fn vote(shared: &Shared<'_>, voter: &Voter) -> Result<Exit, Failure> {
     }
 
     flags.local.check_data(terms.workers, terms.batch, flags.learn.data, data.len())?;
-    let mut trainer = Trainer::new(engine(flags, model)?, data, layout.clone(), partition, &client)?;
+    let rule = GradientRule::read(&terms.settings);
+    let rule = rule.map_err(|error| {
+        Failure::new(Exit::Refused, format!("this worker cannot do what the run asks for: {error}"))
+    })?;
+    let engine = engine(flags, model, rule.label_smoothing)?;
+    let mut trainer = Trainer::new(engine, data, layout.clone(), partition, &client)?;
     if let Some(attack) = attack {
         trainer = trainer.tampered(lie(*attack, terms.seed, slot));
     }
@@ -221,7 +224,7 @@ fn vote(shared: &Shared<'_>, voter: &Voter) -> Result<Exit, Failure> {
         trainer.restore_momentum(checkpoint.momentum)?;
     }
     if let Some(path) = &voter.checkpoint {
-        trainer = trainer.between_rounds(keep(path.clone(), flags.checkpoint_every, slot, layout.digest()));
+        trainer = trainer.between_rounds(keep(path.clone(), flags, slot, layout.digest()));
     }
     let outcome = trainer.run(&mut client, &mut |round, loss| {
         bar.set_position(round.0 + 1);
@@ -239,13 +242,13 @@ fn vote(shared: &Shared<'_>, voter: &Voter) -> Result<Exit, Failure> {
 }
 
 /// What one ballot is computed with.
-fn engine(flags: &WorkerFlags, model: &Model) -> Result<Box<dyn Engine>, Failure> {
+fn engine(flags: &WorkerFlags, model: &Model, smoothing: f32) -> Result<Box<dyn Engine>, Failure> {
     let count = flags.local.averaged();
     let kind = flags.learn.engine;
     if count == 1 {
-        return Ok(kind.engine(model)?);
+        return Ok(kind.smoothed(model, smoothing)?);
     }
-    let locals = (0..count).map(|_| kind.engine(model)).collect::<Result<Vec<_>, _>>()?;
+    let locals = (0..count).map(|_| kind.smoothed(model, smoothing)).collect::<Result<Vec<_>, _>>()?;
     let engines = LocalEngines::new(locals, usize::from(flags.learn.threads));
     Ok(Box::new(engines.map_err(|error| Failure::usage(format!("--local {count}: {error}")))?))
 }
@@ -270,7 +273,8 @@ fn can_be_kept(path: &Path) -> Result<(), Failure> {
 
 /// Writes a checkpoint every so many rounds. One that cannot be written is told, and costs no round: the worker
 /// can vote without.
-fn keep(path: PathBuf, every: u64, slot: Slot, layout: [u8; 32]) -> impl FnMut(Snapshot<'_>) {
+fn keep(path: PathBuf, flags: &WorkerFlags, slot: Slot, layout: [u8; 32]) -> impl FnMut(Snapshot<'_>) {
+    let (every, previous) = (flags.checkpoint_every, flags.checkpoint_previous);
     let mut last = None;
     move |Snapshot { round, momentum, exchange }| {
         let since = *last.get_or_insert(round.0);
@@ -280,10 +284,24 @@ fn keep(path: PathBuf, every: u64, slot: Slot, layout: [u8; 32]) -> impl FnMut(S
         last = Some(round.0);
         let (terms, Position { incarnation, chain, .. }) = (exchange.terms(), exchange.position());
         let standing = Standing { run: terms.run, slot, layout, seed: terms.seed, round, incarnation, chain };
+        if previous {
+            // There is none before the first.
+            let _ = std::fs::rename(&path, previous_of(&path));
+        }
         if let Err(error) = save_checkpoint(&path, &standing, exchange.parameters(), momentum) {
             tracing::error!(round = round.0, "the checkpoint was not written: {error}");
         }
     }
+}
+
+/// Where the checkpoint before the newest is.
+pub(crate) fn previous_of(path: &Path) -> PathBuf {
+    path.with_added_extension("previous")
+}
+
+/// The file of one of several voters of a process.
+pub(crate) fn file_of_voter(path: &Path, number: u16) -> PathBuf {
+    path.with_added_extension(number.to_string())
 }
 
 /// What the server is to remember with the model.

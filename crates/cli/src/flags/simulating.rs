@@ -66,13 +66,21 @@ pub(crate) struct SimulateFlags {
     #[arg(long)]
     pub(crate) eta: Option<f64>,
 
-    /// Schedule: constant or cosine.
+    /// Schedule: constant, cosine or one-cycle.
     #[arg(long, default_value_t = Setup::default().schedule)]
     pub(crate) schedule: Course,
 
     /// Decoupled weight decay.
     #[arg(long, default_value_t = 0.0, value_name = "LAMBDA")]
     pub(crate) weight_decay: f32,
+
+    /// Only tensors of two dimensions and more decay; in a vote.
+    #[arg(long)]
+    pub(crate) decay_matrices: bool,
+
+    /// Every tensor moves at --eta times the root mean square of its values; in a vote.
+    #[arg(long)]
+    pub(crate) layerwise: bool,
 
     /// Momentum: of each worker in a vote, of the server where gradients are aggregated.
     #[arg(long, default_value_t = Setup::default().momentum, value_name = "BETA")]
@@ -149,6 +157,8 @@ impl SimulateFlags {
             eta: self.eta.unwrap_or(if votes { 1e-3 } else { 0.05 }),
             schedule: self.schedule,
             weight_decay: self.weight_decay,
+            decay_matrices: self.decay_matrices,
+            layerwise: self.layerwise,
             momentum: self.momentum,
             form: self.form,
             local_steps: self.local_steps,

@@ -9,6 +9,7 @@ use signvote_ledger::{Base, Ledger, Options};
 use signvote_net::Observer;
 use signvote_observe::{EventLog, RunDirectory, save_model};
 
+use crate::commands::worker::previous_of;
 use crate::commands::{model_so_far, print};
 use crate::exit::{Exit, Failure};
 use crate::flags::OnFullDisk;
@@ -28,6 +29,32 @@ pub(super) enum Store {
     Closed,
 }
 
+/// An average of the parameters over the rounds: x̄ ← γ·x̄ + (1 − γ)·x.
+#[derive(Debug)]
+pub(super) struct Average {
+    decay: f32,
+    x: Vec<f32>,
+}
+
+impl Average {
+    /// That of a run, which goes on from `x` or begins with nothing.
+    pub(super) fn new(decay: f32, x: Vec<f32>) -> Self {
+        Self { decay, x }
+    }
+
+    /// Takes in x after so many rounds. In the first ones γ is less, (1 + t)/(10 + t), so that the start is soon forgotten.
+    fn take(&mut self, x: &[f32], round: Round) {
+        if self.x.is_empty() {
+            self.x = x.to_vec();
+        }
+        let t = round.0 as f32;
+        let decay = self.decay.min((1.0 + t) / (10.0 + t));
+        for (average, x) in self.x.iter_mut().zip(x) {
+            *average += (1.0 - decay) * (x - *average);
+        }
+    }
+}
+
 /// Writes down what happens.
 pub(super) struct Recorder {
     pub(super) directory: RunDirectory,
@@ -38,6 +65,9 @@ pub(super) struct Recorder {
     pub(super) _lock: Option<std::fs::File>,
     pub(super) save_every: u64,
     pub(super) saved: Option<Round>,
+    pub(super) average: Option<Average>,
+    /// Rounds from one of its checkpoints to the next; 0: none.
+    pub(super) average_every: u64,
     pub(super) print_events: bool,
     pub(super) progress: Progress,
     pub(super) traffic: Vec<Traffic>,
@@ -88,6 +118,10 @@ impl Recorder {
             }
             Store::Closed => return Ok(()),
         }
+        // One that was cut short would not be that of the round that the run goes on from.
+        if let Some(average) = self.average.as_ref().filter(|_| !self.stopped.load(Relaxed)) {
+            save_model(&self.directory.ema(), layout, &average.x, round, settings)?;
+        }
         self.saved = Some(round);
         if self.not_durable.take().is_some() {
             self.record_event(&Event::DurableAgain { round })?;
@@ -110,6 +144,17 @@ impl Recorder {
     fn take(&mut self, event: &Event, election: &Server) -> Result<(), Failure> {
         match event {
             Event::Traffic { workers, .. } => self.traffic.clone_from(workers),
+            Event::Committed { .. } => {
+                if let (Some(average), Some((layout, x, settings))) = (&mut self.average, election.model()) {
+                    let (round, path) = (election.round(), self.directory.average());
+                    average.take(x, round);
+                    if self.average_every > 0 && round.0.is_multiple_of(self.average_every) {
+                        // There is none before the first.
+                        let _ = std::fs::rename(&path, previous_of(&path));
+                        save_model(&path, layout, &average.x, round, settings)?;
+                    }
+                }
+            }
             // A log starts with the run.
             Event::Started { .. } if matches!(self.store, Store::Awaited { .. }) => self.save(election)?,
             // From here on a file that cannot be written is a failure, whatever was told: there is no later.
