@@ -257,6 +257,62 @@ mod tests {
         assert!(assembly.commit().is_err());
     }
 
+    /// What one worker's votes come to, +1, +1 and then −1 in every coordinate: the steps of x[0] in units of η.
+    fn steps(change: impl FnOnce(&mut Config)) -> Vec<f32> {
+        let mut config = config(1, 3);
+        config.weight_decay = 0.0;
+        change(&mut config);
+        let mut assembly = Assembly::new(config, layout(), vec![0.0; DIMENSION]).unwrap();
+        let (none, mut minus) = (vec![0; words(DIMENSION)], vec![u64::MAX; words(DIMENSION)]);
+        signvote_kernels::canonicalise(&mut minus, None, DIMENSION);
+        let mut x = 0.0;
+        let step = |signs: &Vec<u64>| {
+            assembly.cast(0, signs, &none).unwrap();
+            assembly.commit().unwrap();
+            let before = std::mem::replace(&mut x, assembly.parameters()[0]);
+            assert!(assembly.parameters().iter().all(|&other| other == x));
+            (x - before) / 0.25
+        };
+        [&none, &none, &minus].map(step).to_vec()
+    }
+
+    #[test]
+    fn momentum_of_votes_outlasts_a_vote_and_feedback_makes_verdicts_add_up_to_it() {
+        assert_eq!(steps(|_| ()), [-1.0, -1.0, 1.0]);
+        // m is 0.1, 0.19 and 0.071.
+        assert_eq!(steps(|config| config.vote_momentum = 0.9), [-1.0, -1.0, -1.0]);
+        // e + m is 0.1, −0.9 + 0.19 and 0.29 + 0.071.
+        let feedback = |config: &mut Config| (config.vote_momentum, config.vote_feedback) = (0.9, true);
+        assert_eq!(steps(feedback), [-1.0, 1.0, -1.0]);
+        for (momentum, feedback, kept) in [(1.0, false, false), (0.0, true, false), (0.9, false, true)] {
+            let mut config = config(1, 3);
+            (config.vote_momentum, config.vote_feedback, config.record_ballots) = (momentum, feedback, kept);
+            assert!(Assembly::new(config, layout(), vec![0.0; DIMENSION]).is_err());
+        }
+    }
+
+    #[test]
+    fn replicas_step_by_tensors_as_the_server_does() {
+        let tensors = [("a", vec![7, 9]), ("b", vec![9]), ("c", vec![100]), ("d", vec![4, 7])];
+        let tensors = tensors.map(|(name, shape)| TensorSpec { name: name.into(), shape });
+        let layout = Layout::new(tensors.to_vec()).unwrap();
+        let mut config = config(3, 4);
+        config.terms.step = StepRule { decay_matrices: true, layerwise: true };
+        let start: Vec<f32> = (0..DIMENSION).map(|at| at as f32 / 100.0 - 1.0).collect();
+        let mut assembly = Assembly::new(config, layout, start.clone()).unwrap();
+        for round in 0..4 {
+            for worker in 0..3 {
+                let (signs, abstain) = ballot(round, worker);
+                assembly.cast(worker as usize, &signs, &abstain).unwrap();
+            }
+            // Digests are compared every other round, and who differed would be sent the state.
+            assembly.commit().unwrap();
+        }
+        assert!(assembly.is_finished());
+        assert_eq!(assembly.server.model().unwrap().1, assembly.parameters());
+        assert_ne!(assembly.parameters(), start);
+    }
+
     #[test]
     fn nobody_votes_twice_and_nobody_is_left_out() {
         let mut assembly = Assembly::new(config(3, 2), layout(), vec![0.0; DIMENSION]).unwrap();

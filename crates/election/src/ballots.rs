@@ -22,6 +22,8 @@ pub(crate) struct Rules {
     pub(crate) min_voters: u32,
     /// μ of [`Config::vote_momentum`](crate::Config::vote_momentum).
     pub(crate) momentum: f32,
+    /// [`Config::vote_feedback`](crate::Config::vote_feedback).
+    pub(crate) feedback: bool,
     pub(crate) seed: u64,
     /// What is made of a mean gradient.
     pub(crate) optimizer: Optimizer,
@@ -75,6 +77,8 @@ struct Vote {
     verdict: Verdict,
     /// Mean votes of the rounds so far, d coordinates; empty without momentum.
     mean: Vec<f32>,
+    /// What verdicts have left out of it; empty without feedback.
+    error: Vec<f32>,
     /// Hashes of what has been cast, by place and chunk, for signatures; empty without them.
     hashes: Vec<Vec<[u8; 32]>>,
 }
@@ -123,6 +127,7 @@ impl Ballots {
                     any: vec![false; chunks],
                 },
                 mean: vec![0.0; if rules.momentum > 0.0 { dimension } else { 0 }],
+                error: vec![0.0; if rules.feedback { dimension } else { 0 }],
                 hashes: if rules.hashed { vec![vec![[0; 32]; chunks]; rules.workers] } else { Vec::new() },
                 rules,
             }),
@@ -297,9 +302,16 @@ impl Vote {
         let signs = &mut self.verdict.signs[words.clone()];
         let hold = &mut self.verdict.hold[words];
         let decided = if self.rules.momentum > 0.0 {
-            remember(&of_all, self.rules.momentum, &mut self.mean[range.clone()]);
-            let packed = kernels::pack(&self.mean[range], signs, hold);
-            kernels::Decided { ties: 0, holds: packed.abstained }
+            let mean = &mut self.mean[range.clone()];
+            remember(&of_all, self.rules.momentum, mean);
+            if self.rules.feedback {
+                feed_back(mean, &mut self.error[range], signs);
+                hold.fill(0);
+                kernels::Decided::default()
+            } else {
+                let packed = kernels::pack(mean, signs, hold);
+                kernels::Decided { ties: 0, holds: packed.abstained }
+            }
         } else {
             kernels::decide(&of_all, coordinates, tie, self.rules.min_voters, signs, hold)
         };
@@ -333,6 +345,17 @@ fn remember(ballots: &[Ballot<'_>], momentum: f32, mean: &mut [f32]) {
     let share = (1.0 - momentum) / ballots.len().max(1) as f32;
     for (mean, sum) in mean.iter_mut().zip(sum) {
         *mean = momentum * *mean + share * sum;
+    }
+}
+
+/// s = sign(e + m) of every coordinate, and then e ← clip(e + m − s, ±1): verdicts add up to m.
+fn feed_back(mean: &[f32], error: &mut [f32], signs: &mut [u64]) {
+    signs.fill(0);
+    for (at, (mean, error)) in mean.iter().zip(error).enumerate() {
+        let sum = *error + mean;
+        let negative = sum < 0.0;
+        signs[at / 64] |= u64::from(negative) << (at % 64);
+        *error = (sum - if negative { -1.0 } else { 1.0 }).clamp(-1.0, 1.0);
     }
 }
 

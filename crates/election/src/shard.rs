@@ -358,6 +358,7 @@ impl Shard {
             tie: charge.tie,
             min_voters: charge.min_voters,
             momentum: 0.0,
+            feedback: false,
             seed: charge.seed,
             optimizer: Optimizer::Sgd { momentum: 0.0 },
             hashed: charge.hashed,

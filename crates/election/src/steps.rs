@@ -9,8 +9,9 @@ use crate::{Layout, StepRule};
 
 /// Coordinates whose signs share a word.
 const WORD: usize = 64;
-/// The least root mean square that a tensor's rate is made of, so that biases that begin at zero move: ε₂ of Adafactor.
-const LEAST_RMS: f64 = 1e-3;
+/// Between which bounds a tensor's root mean square makes its rate (γ of LAMB, You et al. 2020): biases that begin at zero move, and
+/// gains that begin at one are not moved as if they were all of the model.
+const RMS: std::ops::RangeInclusive<f64> = 0.01..=0.1;
 
 /// The parts of a model that take steps of their own, in order and without gaps.
 ///
@@ -56,7 +57,11 @@ impl Steps {
             let coordinates = start..end;
             start = end;
             let scale = if self.layerwise { root_mean_square(&x[coordinates.clone()]) } else { 1.0 };
-            let eta = if self.layerwise { (f64::from(eta) * scale.max(LEAST_RMS)) as f32 } else { eta };
+            let eta = if self.layerwise {
+                (f64::from(eta) * scale.clamp(*RMS.start(), *RMS.end())) as f32
+            } else {
+                eta
+            };
             Piece { coordinates, eta, lambda: if decays { lambda } else { 0.0 } }
         };
         Rates(self.parts.iter().map(piece).collect())
@@ -193,7 +198,7 @@ mod tests {
         for (tensor, range) in layout().ranges() {
             let x = &x[range.clone()];
             let squares: f64 = x.iter().map(|&x| f64::from(x).powi(2)).sum();
-            let rms = (squares / x.len() as f64).sqrt().max(1e-3);
+            let rms = (squares / x.len() as f64).sqrt().clamp(0.01, 0.1);
             let eta = if rule.layerwise { (f64::from(eta) * rms) as f32 } else { eta };
             let lambda = if rule.decay_matrices && tensor.shape.len() < 2 { 0.0 } else { lambda };
             out.extend(x.iter().zip(&u[range]).map(|(x, u)| x - eta * (u + lambda * x)));

@@ -109,9 +109,9 @@ impl Settings {
 pub struct StepRule {
     /// Weight decay moves tensors of two dimensions and more only: no biases and no parameters of a normalisation.
     pub decay_matrices: bool,
-    /// A tensor moves at η times the root mean square of its values, at least 10⁻³: η is then the share of itself that a tensor
-    /// moves by in a round. The trust ratio of LARS (You, Gitman & Ginsburg 2017) where every step has the same length, in the form
-    /// of Adafactor (Shazeer & Stern 2018, section 8).
+    /// A tensor moves at η times the root mean square of its values, but at least 0.01·η and at most 0.1·η: η is then the share of itself
+    /// that a tensor moves by in a round. The trust ratio of LARS (You, Gitman & Ginsburg 2017) where every step has the same length,
+    /// as in Adafactor (Shazeer & Stern 2018, section 8), bounded as in LAMB (You et al. 2020).
     pub layerwise: bool,
 }
 

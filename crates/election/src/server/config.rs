@@ -22,6 +22,9 @@ pub struct Config {
     /// vote. For workers whose votes are true on the average of many rounds only. m is nowhere but in the server's memory: a
     /// server that is resumed begins with 0 again.
     pub vote_momentum: f32,
+    /// With momentum: the verdict is the sign of e + m, and e keeps what it leaves out, so that verdicts add up to m. A coordinate whose
+    /// votes contradict each other moves little, as in Adam, and η is that of Adam. Bounded to one step, and in memory alone as well.
+    pub vote_feedback: bool,
     /// What is made of a mean gradient.
     pub optimizer: Optimizer,
     /// Fewest ballots that decide a chunk.
@@ -68,6 +71,7 @@ impl Config {
             tie: TiePolicy::default(),
             min_voters: 1,
             vote_momentum: 0.0,
+            vote_feedback: false,
             optimizer: Optimizer::Sgd { momentum: 0.9 },
             quorum,
             deadline: DeadlineRule::Never,
@@ -96,6 +100,7 @@ impl Config {
             tie: self.tie,
             min_voters: self.min_voters,
             momentum: self.vote_momentum,
+            feedback: self.vote_feedback,
             seed: self.terms.seed,
             optimizer: self.optimizer,
             hashed: self.terms.signed,
@@ -129,6 +134,9 @@ impl Config {
         }
         if !(0.0..1.0).contains(&self.vote_momentum) {
             return misuse(format!("the momentum of votes must be in [0, 1), got {}", self.vote_momentum));
+        }
+        if self.vote_feedback && self.vote_momentum == 0.0 {
+            return misuse("feedback of votes is that of their momentum, which is 0".into());
         }
         let central = matches!(self.topology, Topology::Central);
         if self.vote_momentum > 0.0
