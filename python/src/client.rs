@@ -180,6 +180,13 @@ impl Client {
         if terms.aggregate != AggregateKind::Vote {
             return Err(MisuseError::new_err("this run averages gradients, and Python workers vote only"));
         }
+        // What workers of `signvote worker` do alike with their gradients, and these do not.
+        for setting in ["form", "clip-norm", "label-smoothing"] {
+            if let Some(value) = terms.settings.value(setting) {
+                let message = format!("this run asks its workers for --{setting} {value}, which Python workers do not do");
+                return Err(MisuseError::new_err(message));
+            }
+        }
         let (terms, slot) = (Terms::from(terms), client.slot().number());
         Ok(Self { client: Mutex::new(Some(client)), terms, slot, dimension })
     }
