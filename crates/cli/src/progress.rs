@@ -272,7 +272,12 @@ impl Progress {
 }
 
 fn rate(rounds: u64, time: Duration) -> String {
-    format!("{:.0} rounds/s", rounds as f64 / time.as_secs_f64().max(1e-9))
+    format!("{} rounds/s", per_second(rounds as f64 / time.as_secs_f64().max(1e-9)))
+}
+
+/// A rate for people: of a slow run a decimal says more than none.
+pub(crate) fn per_second(rate: f64) -> String {
+    if rate < 10.0 { format!("{rate:.1}") } else { format!("{rate:.0}") }
 }
 
 /// The mean, if every number is finite.

@@ -168,6 +168,7 @@ impl RuleFlags {
             tie: self.tie,
             min_voters: self.min_voters,
             vote_momentum: self.steps.vote_momentum,
+            vote_feedback: self.steps.vote_feedback,
             optimizer: match self.optimizer {
                 OptimizerName::Sgd => Optimizer::Sgd { momentum: self.beta },
                 OptimizerName::Adam => Optimizer::Adam { beta1: self.beta, beta2: self.beta2, epsilon: 1e-8 },

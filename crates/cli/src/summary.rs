@@ -7,7 +7,7 @@ use serde::Serialize;
 use signvote_election::{Event, Traffic, WorkerRecord};
 
 use crate::flags::CastName;
-use crate::progress::{grouped, number, percent};
+use crate::progress::{grouped, number, per_second, percent};
 
 /// The result of `train`; `docs/run-directory.md` says what each field means.
 #[derive(Clone, Debug, Serialize)]
@@ -82,7 +82,10 @@ impl Summary {
         }
         row("train loss", number(self.train_loss, 3));
         let rate = self.rounds as f64 / self.wall_seconds.max(1e-9);
-        row("rounds", format!("{} in {:.1} s, {rate:.0} a second", grouped(self.rounds), self.wall_seconds));
+        row(
+            "rounds",
+            format!("{} in {:.1} s, {} a second", grouped(self.rounds), self.wall_seconds, per_second(rate)),
+        );
         row(
             "bytes a round",
             format!(

@@ -109,6 +109,7 @@ fn a_flag_that_no_run_can_have_is_named() {
         ("--aggregate mean --tie hold", &["--tie", "--aggregate vote"]),
         ("--aggregate mean --abstain-on gradient", &["--abstain-on", "--aggregate vote"]),
         ("--vote-momentum 1", &["--vote-momentum", "below 1"]),
+        ("--vote-feedback", &["--vote-feedback", "--vote-momentum"]),
         ("--label-smoothing=-0.1", &["--label-smoothing", "-0.1"]),
         ("--clip-norm inf", &["--clip-norm", "inf"]),
         ("--ema 1", &["--ema", "below 1"]),

@@ -75,6 +75,7 @@ fn what_is_made_of_gradients_and_verdicts_changes_the_model() {
         "--form feedback",
         "--form feedback-0.1",
         "--form feedback --vote-momentum 0.9",
+        "--beta 0 --vote-momentum 0.9 --vote-feedback",
         "--label-smoothing 0.1",
         "--clip-norm 0.5",
         "--weight-decay 0.1 --decay-on matrices",

@@ -40,7 +40,7 @@ pub(crate) struct LearnFlags {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) init: Option<PathBuf>,
 
-    /// What computes: burn (pure Rust, on the CPU), or tch (libtorch; an experiment, in programs built with --features tch).
+    /// What computes: burn (pure Rust, on the CPU), or tch (libtorch, on CPU or CUDA; in programs built with --features tch).
     #[arg(long, default_value_t, value_name = "ENGINE")]
     #[serde(serialize_with = "as_text")]
     pub(crate) engine: EngineKind,
@@ -187,7 +187,7 @@ pub(crate) struct EvalFlags {
     #[arg(long, value_name = "TOKENS", value_parser = clap::value_parser!(u32).range(1..=65_536))]
     pub(crate) context: Option<u32>,
 
-    /// What computes: burn, or tch (an experiment, in programs built with --features tch).
+    /// What computes: burn, or tch (in programs built with --features tch).
     #[arg(long, default_value_t, value_name = "ENGINE")]
     pub(crate) engine: EngineKind,
 

@@ -34,6 +34,10 @@ pub(crate) struct StepFlags {
     #[serde(serialize_with = "as_number")]
     pub(crate) vote_momentum: f32,
 
+    /// With --vote-momentum: what a verdict leaves out of the momentum comes in later ones.
+    #[arg(long)]
+    pub(crate) vote_feedback: bool,
+
     /// Share of each label that is spread over all classes.
     #[arg(long, default_value_t = 0.0, value_name = "SHARE")]
     #[serde(serialize_with = "as_number")]
@@ -48,7 +52,8 @@ pub(crate) struct StepFlags {
     #[arg(long, value_enum, default_value = "all", value_name = "WHAT")]
     pub(crate) decay_on: DecayOn,
 
-    /// Every tensor moves at --eta times the root mean square of its values, as in LARS: --eta 0.01 is one hundredth of itself.
+    /// Every tensor moves at --eta times the root mean square of its values, between 0.01 and 0.1 of it: --eta 0.02 is two hundredths of
+    /// itself a round.
     #[arg(long)]
     pub(crate) layerwise: bool,
 
@@ -79,6 +84,9 @@ impl StepFlags {
         if rules.aggregate == Aggregate::Mean && votes_only {
             let flags = "--form, --layerwise and --vote-momentum";
             return Err(Failure::usage(format!("{flags} go with --aggregate vote")));
+        }
+        if self.vote_feedback && self.vote_momentum == 0.0 {
+            return Err(Failure::usage("--vote-feedback goes with --vote-momentum"));
         }
         if rules.topology == TopologyKind::Sharded && self.vote_momentum > 0.0 {
             return Err(Failure::usage(

@@ -1,4 +1,4 @@
-//! The engine on burn: pure Rust, on the CPU by its flex backend, on a GPU by wgpu. The only file that names burn.
+//! The engine on burn: pure Rust, on the CPU by its flex backend. The only file that names burn.
 
 use std::collections::HashMap;
 use std::ops::Range;

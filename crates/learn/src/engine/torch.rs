@@ -1,5 +1,3 @@
-//! An experiment: it compiles, and `tests/forward.rs` would compare it with PyTorch's numbers, but that has not been run yet.
-//!
 //! The engine on libtorch, by tch: fast convolutions on the CPU, and CUDA. The only file that names tch, but for
 //! the number of its threads.
 
