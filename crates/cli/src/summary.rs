@@ -19,6 +19,9 @@ pub(crate) struct Summary {
     pub(crate) train_loss: Option<f32>,
     pub(crate) epochs: u64,
     pub(crate) rounds: u64,
+    /// Those of them that `wall_seconds` took: not what an earlier part of a resumed run made.
+    #[serde(skip)]
+    pub(crate) timed: u64,
     pub(crate) dimension: usize,
     pub(crate) workers: u16,
     pub(crate) local: u16,
@@ -81,10 +84,10 @@ impl Summary {
             row("perplexity", format!("{perplexity:.2} a token, loss {} nats", number(self.test_loss, 3)));
         }
         row("train loss", number(self.train_loss, 3));
-        let rate = self.rounds as f64 / self.wall_seconds.max(1e-9);
+        let rate = self.timed as f64 / self.wall_seconds.max(1e-9);
         row(
             "rounds",
-            format!("{} in {:.1} s, {} a second", grouped(self.rounds), self.wall_seconds, per_second(rate)),
+            format!("{} in {:.1} s, {} a second", grouped(self.timed), self.wall_seconds, per_second(rate)),
         );
         row(
             "bytes a round",

@@ -198,6 +198,8 @@ impl fmt::Display for Name {
 struct Facts {
     dimension: usize,
     started: Option<Instant>,
+    /// The first round of this part of the run.
+    first: u64,
     last_commit: Option<Instant>,
     committed: u64,
     traffic: Vec<Traffic>,
@@ -421,7 +423,7 @@ impl Run<'_> {
         match &event {
             Event::Started { .. } => facts.started = Some(Instant::now()),
             Event::Resumed { round, reason, .. } => {
-                facts.started = Some(Instant::now());
+                (facts.started, facts.first) = (Some(Instant::now()), round.0);
                 self.progress.say(&format!("goes on at round {round} {reason}"));
             }
             Event::Committed { round, .. } => {
@@ -654,6 +656,7 @@ impl Run<'_> {
             train_loss: self.progress.train_loss,
             epochs: flags.epochs,
             rounds: finished.round.0,
+            timed: finished.round.0 - self.facts.first,
             dimension: self.facts.dimension,
             workers: flags.rules.workers,
             local: flags.local.local,
