@@ -109,6 +109,8 @@ fn a_flag_that_no_run_can_have_is_named() {
         ("--aggregate mean --tie hold", &["--tie", "--aggregate vote"]),
         ("--aggregate mean --abstain-on gradient", &["--abstain-on", "--aggregate vote"]),
         ("--vote-momentum 1", &["--vote-momentum", "below 1"]),
+        ("--vote-momentum 0.9 --tie hold", &["--tie", "--vote-momentum"]),
+        ("--vote-momentum 0.9 --min-voters 2", &["--min-voters", "--vote-momentum"]),
         ("--vote-feedback", &["--vote-feedback", "--vote-momentum"]),
         ("--label-smoothing=-0.1", &["--label-smoothing", "-0.1"]),
         ("--clip-norm inf", &["--clip-norm", "inf"]),
@@ -128,6 +130,10 @@ fn a_flag_that_no_run_can_have_is_named() {
         ),
     ] {
         refused(&here, &format!("train {flags}"), 2, words);
+    }
+    for flags in ["--optimizer adam --aggregate mean", "--clip-norm 1", "--label-smoothing 0.1"] {
+        let flag = flags.split(' ').next().expect("a flag");
+        refused(&here, &format!("find-rate {flags}"), 2, &["find-rate", flag]);
     }
     for (flags, words) in [
         ("--quorum 9", &["--quorum", "9"][..]),

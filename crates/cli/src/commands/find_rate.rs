@@ -79,6 +79,10 @@ fn setup(flags: &FindRateFlags) -> Result<Setup, Failure> {
         return Err(Failure::usage("find-rate tries the vote, and SGD on the mean: not --optimizer adam"));
     }
     let steps = &rules.steps;
+    if steps.vote_feedback || steps.clip_norm > 0.0 || steps.label_smoothing > 0.0 {
+        let message = "find-rate has no --vote-feedback, --clip-norm or --label-smoothing: look for the rate without them";
+        return Err(Failure::usage(message));
+    }
     // The rates at the end of the sweep that nothing survives.
     let eta = match (vote, steps.layerwise) {
         (true, false) => 0.1,

@@ -2,7 +2,7 @@
 
 use clap::{Args, ValueEnum};
 use serde::Serialize;
-use signvote_election::StepRule;
+use signvote_election::{StepRule, TiePolicy};
 use signvote_learn::{Form, GradientRule};
 
 use super::{Aggregate, RuleFlags, TopologyKind, as_number, as_text};
@@ -87,6 +87,12 @@ impl StepFlags {
         }
         if self.vote_feedback && self.vote_momentum == 0.0 {
             return Err(Failure::usage("--vote-feedback goes with --vote-momentum"));
+        }
+        // A coordinate's memory decides it: there are no ties to break, and votes of earlier rounds to go by where few have come.
+        if self.vote_momentum > 0.0 && (rules.tie != TiePolicy::default() || rules.min_voters != 1) {
+            return Err(Failure::usage(
+                "--tie and --min-voters go with the plain vote, without --vote-momentum",
+            ));
         }
         if rules.topology == TopologyKind::Sharded && self.vote_momentum > 0.0 {
             return Err(Failure::usage(
