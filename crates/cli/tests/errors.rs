@@ -257,7 +257,7 @@ fn a_model_that_is_missing_or_torn_is_named() {
     refused(&here, "eval run", 3, &["model.safetensors"]);
     std::fs::remove_file(&path).expect("it is there");
     refused(&here, "eval run", 3, &["run", "model.safetensors"]);
-    refused(&here, "eval nowhere", 3, &["nowhere"]);
+    refused(&here, "eval nowhere", 3, &["nowhere", "no such file"]);
 }
 
 #[test]

@@ -57,6 +57,9 @@ pub(crate) fn run(flags: &EvalFlags) -> Result<Exit, Failure> {
 
 /// The model of a run, on the data that it was trained on unless another is named.
 fn of_run(flags: &EvalFlags, path: &Path) -> Result<Evaluation, Failure> {
+    if !path.exists() {
+        return Err(Failure::new(Exit::Data, format!("{}: no such file or directory", path.display())));
+    }
     let directory = RunDirectory::open(path)?;
     let saved = load_model(&directory.evaluated())?;
     let data = Data::of_run(&directory, &saved, flags.data, flags.data_dir.clone())?;
