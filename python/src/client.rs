@@ -183,7 +183,9 @@ impl Client {
         // What workers of `signvote worker` do alike with their gradients, and these do not.
         for setting in ["form", "clip-norm", "label-smoothing"] {
             if let Some(value) = terms.settings.value(setting) {
-                let message = format!("this run asks its workers for --{setting} {value}, which Python workers do not do");
+                let message = format!(
+                    "this run asks its workers for --{setting} {value}, which Python workers do not do"
+                );
                 return Err(MisuseError::new_err(message));
             }
         }
