@@ -406,11 +406,10 @@ impl<'a> Shell<'a> {
         connection.allowed.store(self.election.max_frame_bytes(peer), Relaxed);
         let behind = self.election.is_behind(peer);
         connection.behind.store(behind, Relaxed);
-        let model_bytes = self.election.model().map_or(0, |(_, x, _)| x.len() * 4);
         let queued = connection.queued_bytes.fetch_add(frame.len(), Relaxed) + frame.len();
         // A round's verdict may be longer than what is much for a small model. Twice that can wait: the verdict
         // that was on its way, and the one that is finished.
-        let much = CONGESTED_BYTES + model_bytes / 16;
+        let much = CONGESTED_BYTES + 2 * self.election.verdict_bytes();
         if queued > much && !behind {
             self.election.congested(peer);
             if !self.congested.contains(&peer) {

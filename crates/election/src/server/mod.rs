@@ -400,6 +400,16 @@ impl Server {
         self.model.as_ref().map(|model| (&model.layout, &model.x[..], &model.settings))
     }
 
+    /// What a worker is sent in a round, in bytes, without headers: a bit a coordinate where nothing is held, or all of it. 0 before
+    /// the model is known.
+    pub fn verdict_bytes(&self) -> usize {
+        let coordinates = self.model.as_ref().map_or(0, |model| model.x.len());
+        match self.config.terms.aggregate {
+            AggregateKind::Vote => coordinates / 8,
+            AggregateKind::Mean => coordinates * 4,
+        }
+    }
+
     /// The open round, which is also the number of rounds committed.
     pub fn round(&self) -> Round {
         self.at.round
