@@ -181,6 +181,8 @@ pub enum EngineKind {
     Burn,
     /// `tch`: libtorch, on the CPU or by CUDA; in programs that are built with the feature `tch`.
     Tch,
+    /// `wgpu`: burn on a GPU, by Vulkan, Metal or DirectX; in programs that are built with the feature `wgpu`.
+    Wgpu,
 }
 
 impl EngineKind {
@@ -201,10 +203,14 @@ impl EngineKind {
             Self::Burn => Ok(Box::new(BurnEngine::new(model).label_smoothing(share))),
             #[cfg(feature = "tch")]
             Self::Tch => Ok(Box::new(TchEngine::new(model).label_smoothing(share))),
-            #[cfg(not(feature = "tch"))]
-            Self::Tch => {
-                Err(Error::misuse("engine", "burn, as this program was built without --features tch", self))
-            }
+            #[cfg(feature = "wgpu")]
+            Self::Wgpu => Ok(Box::new(BurnEngine::on_gpu(model).label_smoothing(share))),
+            #[cfg(not(all(feature = "tch", feature = "wgpu")))]
+            other => Err(Error::misuse(
+                "engine",
+                format!("burn, as this program was built without --features {other}"),
+                other,
+            )),
         }
     }
 }
@@ -214,6 +220,7 @@ impl fmt::Display for EngineKind {
         f.pad(match self {
             Self::Burn => "burn",
             Self::Tch => "tch",
+            Self::Wgpu => "wgpu",
         })
     }
 }
@@ -225,7 +232,12 @@ impl FromStr for EngineKind {
         match name {
             "burn" => Ok(Self::Burn),
             "tch" => Ok(Self::Tch),
-            _ => Err(Error::UnknownName { kind: "engine", expected: "burn or tch", got: name.to_owned() }),
+            "wgpu" => Ok(Self::Wgpu),
+            _ => Err(Error::UnknownName {
+                kind: "engine",
+                expected: "burn, tch or wgpu",
+                got: name.to_owned(),
+            }),
         }
     }
 }

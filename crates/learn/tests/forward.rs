@@ -63,6 +63,21 @@ fn compare(name: &str, shape: Shape) {
     beside(name, &model, &mut BurnEngine::new(&model));
     #[cfg(feature = "tch")]
     beside(name, &model, &mut signvote_learn::TchEngine::new(&model));
+    #[cfg(feature = "wgpu")]
+    beside_on_gpu(name, &model);
+}
+
+/// The same on a GPU, or on what takes its place: Mesa's driver for processors has no buffers beyond 128 MiB.
+#[cfg(feature = "wgpu")]
+fn beside_on_gpu(name: &str, model: &Model) {
+    let layout = model.layout().unwrap();
+    let largest = layout.ranges().map(|(_, range)| 4 * range.len()).max().unwrap();
+    if largest > 128 << 20 && std::env::var_os("SIGNVOTE_REAL_GPU").is_none() {
+        return eprintln!(
+            "{name} on wgpu: skipped, a tensor of {largest} bytes needs a GPU (SIGNVOTE_REAL_GPU=1)"
+        );
+    }
+    beside(name, model, &mut BurnEngine::on_gpu(model));
 }
 
 /// What the engine gives is what PyTorch gave.

@@ -1,4 +1,4 @@
-//! The engine on burn: pure Rust, on the CPU by its flex backend. The only file that names burn.
+//! The engine on burn: pure Rust, on the CPU by its flex backend, on a GPU by that on WebGPU. The only file that names burn.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -16,9 +16,9 @@ use crate::{Error, Model, Shape};
 /// ε of both normalisations, as in PyTorch.
 const EPSILON: f64 = 1e-5;
 
-/// An [`Engine`] that computes with burn on the CPU.
+/// An [`Engine`] that computes with burn.
 ///
-/// The same bits come out whatever the number of threads (see [`set_threads`](crate::set_threads)).
+/// On the CPU the same bits come out whatever the number of threads (see [`set_threads`](crate::set_threads)).
 ///
 /// Burn tells nobody of a gradient before its backward pass is over. A model is therefore cut between its stages, and each
 /// has a backward pass of its own, the last one first: what the last stages gave travels while those of the first are computed.
@@ -57,8 +57,21 @@ enum Value {
 }
 
 impl BurnEngine {
-    /// An engine for `model`.
+    /// An engine for `model`, on the CPU.
     pub fn new(model: &Model) -> Self {
+        Self::on(model, Device::flex())
+    }
+
+    /// An engine for `model` on the GPU that the system names first.
+    ///
+    /// # Panics
+    /// At its first step, where there is none.
+    #[cfg(feature = "wgpu")]
+    pub fn on_gpu(model: &Model) -> Self {
+        Self::on(model, Device::wgpu(burn::tensor::DeviceKind::DefaultDevice))
+    }
+
+    fn on(model: &Model, device: Device) -> Self {
         keep_freed_memory();
         let network = Arc::clone(&model.network);
         Self {
@@ -66,7 +79,7 @@ impl BurnEngine {
             dimension: network.dimension(),
             network,
             shape: model.shape(),
-            device: Device::flex(),
+            device,
             smoothing: 0.0,
             logit_gradient: Vec::new(),
             recorded: None,
