@@ -10,7 +10,7 @@ use crate::dense::{DenseState, accumulate};
 use crate::seal::{ballot_root, chunk_hash};
 use crate::steps::Rates;
 use crate::wire::{FloatBytes, PlaneBytes, ToServer, to_server, to_worker};
-use crate::{AggregateKind, Chunking, Error, Optimizer, Round, Slot, SlotSet, TiePolicy};
+use crate::{AggregateKind, Chunking, Error, Layout, Margins, Optimizer, Round, Slot, SlotSet, TiePolicy};
 
 /// What the ballots of a run become.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -32,6 +32,11 @@ pub(crate) struct Rules {
     /// Whether ballots are kept when their chunk is decided, for a record.
     pub(crate) kept: bool,
 }
+
+/// Coordinates of a tensor in a chunk whose margins are looked at: enough for a histogram, few beside the tally.
+const MARGINS: usize = 1024;
+/// Bits in a word of a plane.
+const WORD_BITS: usize = 64;
 
 /// One chunk of one worker's ballot, still in the bytes of its frame.
 pub(crate) enum Piece<'a> {
@@ -160,6 +165,45 @@ impl Ballots {
         match &mut self.kind {
             Kind::Vote(vote) => vote.decide(round, chunk, self.chunking.words(chunk), coordinates, voters),
             Kind::Mean(mean) => mean.decide(round, chunk, coordinates, voters),
+        }
+    }
+
+    /// Adds to the histograms how clear these voters' ballots on a chunk are, by tensor: of each tensor, up to [`MARGINS`] coordinates
+    /// in the chunk, its first ones there. Nothing in a mean.
+    pub(crate) fn count_margins(
+        &self,
+        chunk: usize,
+        voters: &SlotSet,
+        layout: &Layout,
+        histograms: &mut Vec<Margins>,
+    ) {
+        let Kind::Vote(vote) = &self.kind else { return };
+        histograms.resize(layout.tensors().len(), [0; 11]);
+        let (words, chunk_range) = (self.chunking.words(chunk), self.chunking.coordinates(chunk));
+        let cast = voters.iter().filter_map(|slot| vote.cast[chunk][slot.index()].as_ref());
+        let cast: Vec<_> = cast.collect();
+        let mut margins = vec![0; MARGINS + 2 * WORD_BITS];
+        for ((_, tensor), histogram) in layout.ranges().zip(histograms) {
+            // Within the chunk, and there by whole words.
+            let start = tensor.start.max(chunk_range.start);
+            let end = tensor.end.min(chunk_range.end).min(start + MARGINS);
+            if start >= end {
+                continue;
+            }
+            let (start, end) = (start - chunk_range.start, end - chunk_range.start);
+            let part = start / WORD_BITS..kernels::words(end).min(words.len());
+            let of_part: Vec<_> = cast
+                .iter()
+                .map(|it| {
+                    let abstain = it.abstain.as_ref().map(|abstain| &abstain[part.clone()]);
+                    Ballot::new(&it.signs[part.clone()], abstain)
+                })
+                .collect();
+            let margins = &mut margins[..end - part.start * WORD_BITS];
+            kernels::margins(&of_part, margins.len(), margins);
+            for &margin in &margins[start - part.start * WORD_BITS..] {
+                histogram[(usize::from(margin) * 10).div_ceil(cast.len().max(1))] += 1;
+            }
         }
     }
 

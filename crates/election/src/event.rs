@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Round, ShardId, Slot};
+use crate::{Round, ShardId, Slot, WorkerState};
 
 /// Something that happened in a run. One JSON object a line in `events.jsonl`; `docs/run-directory.md` has the schema.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -133,6 +133,9 @@ pub enum Event {
         dimension: usize,
         /// Workers present.
         workers: usize,
+        /// Names of the model's tensors, in the order of the flat vector.
+        #[serde(default)]
+        tensors: Vec<String>,
     },
     /// A round was decided and committed.
     Committed {
@@ -154,6 +157,16 @@ pub enum Event {
         holds: usize,
         /// Why it closed, as decided for its last chunk.
         reason: String,
+    },
+    /// How the votes of the last rounds stood to each other.
+    Votes {
+        /// Rounds committed.
+        round: Round,
+        /// A row a place.
+        workers: Vec<WorkerVotes>,
+        /// How clear the last round's votes were, a histogram a tensor; none where ballots are not in one place, as in a mean and
+        /// with shards.
+        margins: Vec<Margins>,
     },
     /// Ballots that came after their chunk was decided.
     Late {
@@ -219,6 +232,83 @@ pub enum Event {
         workers: Vec<WorkerRecord>,
     },
 }
+
+impl Event {
+    /// What happened, in one sentence for a person; `None` for what happens in every round, and for counts.
+    pub fn sentence(&self) -> Option<String> {
+        Some(match self {
+            Self::Listening { address, workers, quorum, .. } => {
+                format!(
+                    "the server listens at {address} for {workers} workers, of which {quorum} decide a round"
+                )
+            }
+            Self::Joined { slot, name, round, reason } => {
+                format!("worker {slot} ({name}) joined in round {round}: {reason}")
+            }
+            Self::Refused { name, reason } => {
+                let who = if name.is_empty() { "a peer" } else { name };
+                format!("{who} did not get in: {reason}")
+            }
+            Self::Left { slot, name, round, reason } => {
+                format!("worker {slot} ({name}) left in round {round}: {reason}")
+            }
+            Self::KeptOut { origin, seconds, reason } => {
+                format!("{origin} is kept out for {seconds:.0} s: {reason}")
+            }
+            Self::ShardJoined { name, address, round, .. } => {
+                format!("shard {name} at {address} enrolled in round {round}")
+            }
+            Self::ShardLost { name, round, chunks, reason, .. } => {
+                format!("shard {name} is gone in round {round}, {chunks} chunks move: {reason}")
+            }
+            Self::ShardOutvoted { name, round, reason, .. } => {
+                format!("shard {name} tallied falsely in round {round}: {reason}")
+            }
+            Self::Resumed { round, reason, .. } => format!("goes on at round {round} {reason}"),
+            Self::Paused { round, reason } => format!("the server stops after {round} rounds: {reason}"),
+            Self::NotDurable { round, reason } => {
+                format!("rounds are not kept on disk from round {round} on: {reason}")
+            }
+            Self::DurableAgain { round } => format!("rounds are kept on disk again from round {round} on"),
+            Self::Started { dimension, workers, .. } => {
+                format!("the first round opens with {workers} workers and {dimension} coordinates each")
+            }
+            Self::Late { slot, chunks } => format!("worker {slot} was late: {chunks} chunks dropped so far"),
+            Self::NonFinite { slot, round, coordinates } => {
+                format!("worker {slot} abstained in {coordinates} coordinates of round {round}: not finite")
+            }
+            Self::Diverged { slot, round, reason } => {
+                format!("worker {slot}'s replica differs after round {round}: {reason}")
+            }
+            Self::Finished { round, reason, .. } => format!("the run is over after {round} rounds: {reason}"),
+            Self::Committed { .. }
+            | Self::Votes { .. }
+            | Self::Traffic { .. }
+            | Self::Saved { .. }
+            | Self::Evaluated { .. } => return None,
+        })
+    }
+}
+
+/// A place, and how its votes of late stood to the verdict.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct WorkerVotes {
+    /// The place.
+    pub slot: Slot,
+    /// What its worker is doing.
+    pub state: WorkerState,
+    /// Rounds that it has yet to be sent.
+    pub lag_rounds: u64,
+    /// Votes that agreed with the verdict, over all votes cast where there was one, since the last such event; `null` if it has
+    /// cast none.
+    pub agreement: Option<f64>,
+    /// Rounds in which it has voted, in the whole run.
+    pub rounds: u64,
+}
+
+/// A histogram of margins, |p − n| of p votes for and n against, as shares of the ballots: how many coordinates had a margin of
+/// 0, of up to 1/10 of the ballots, of up to 2/10, …, of all of them.
+pub type Margins = [u32; 11];
 
 /// What is remembered of a worker's votes.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -48,7 +48,7 @@ pub use chunks::Chunking;
 pub use dense::{DenseState, Optimizer};
 pub use digest::{Digest, DigestTree, LEAF_COORDINATES, Proof, verify_leaf};
 pub use error::Error;
-pub use event::{Event, Traffic, WorkerRecord};
+pub use event::{Event, Margins, Traffic, WorkerRecord, WorkerVotes};
 pub use exchange::{Exchange, ExchangeError, Solo};
 pub use ids::{Incarnation, PeerId, Position, Round, RunId, Slot, SlotSet};
 pub use layout::{Layout, TensorSpec};

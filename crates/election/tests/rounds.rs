@@ -11,7 +11,7 @@ use harness::{
     Ask, Life, Setup, Sim, Source, after, config, dense_source, greeting, mean_config, milliseconds,
     parameters, random_source,
 };
-use signvote_election::{Event, Optimizer, Step, TiePolicy};
+use signvote_election::{Config, Event, Optimizer, Step, TiePolicy, WorkerState};
 
 const DIMENSION: usize = 500;
 
@@ -280,4 +280,52 @@ fn a_worker_whose_ballot_is_overtaken_by_the_commit_drops_the_rest_of_it() {
     speak(&mut sim, &mut slow);
     sim.run_to_round(2);
     assert_eq!(sim.record(3).rounds, 2);
+}
+
+#[test]
+fn it_is_told_how_votes_stood_to_each_other() {
+    // Three of seven vote against the others, in every coordinate; the last coordinates are nobody's.
+    let honest: Source =
+        Rc::new(|_: Ask<'_>| (0..DIMENSION).map(|i| if i < 450 { 1.0 } else { 0.0 }).collect());
+    let config = Config { votes_every: 5, ..config(7, 12) };
+    let mut sim = Sim::full(Setup::new(config.clone(), DIMENSION, flipped(honest.clone(), 3)));
+    sim.run();
+    let told: Vec<_> = sim.events.iter().filter(|event| matches!(event, Event::Votes { .. })).collect();
+    assert_eq!(told.len(), 2);
+    for (event, after) in told.into_iter().zip([5, 10]) {
+        let Event::Votes { round, workers, margins } = event else { unreachable!() };
+        assert_eq!((round.0, workers.len()), (after, 7));
+        for row in workers {
+            let expected = if row.slot.number() <= 3 { 0.0 } else { 1.0 };
+            assert_eq!((row.agreement, row.state, row.rounds), (Some(expected), WorkerState::Voting, after));
+        }
+        // Four against three is a margin of 1/7, which is up to 2/10; nobody's coordinates are ties.
+        let sums: Vec<u32> = (0..11).map(|bin| margins.iter().map(|bins| bins[bin]).sum()).collect();
+        assert_eq!(sums, [50, 0, 450, 0, 0, 0, 0, 0, 0, 0, 0]);
+        let tensors = harness::layout(DIMENSION);
+        for (tensor, bins) in tensors.tensors().iter().zip(margins) {
+            assert_eq!(
+                bins.iter().sum::<u32>() as usize,
+                tensor.shape.iter().product::<usize>(),
+                "{}",
+                tensor.name
+            );
+        }
+    }
+    // Without liars all agree; a mean has agreement, but no margins.
+    let mut sim = Sim::full(Setup::new(config, DIMENSION, honest.clone()));
+    sim.run();
+    let told = sim.events.iter().find_map(|event| match event {
+        Event::Votes { margins, .. } => Some(margins.iter().map(|bins| bins[10]).sum::<u32>()),
+        _ => None,
+    });
+    assert_eq!(told, Some(450));
+    let config = Config { votes_every: 5, ..mean_config(3, 6) };
+    let mut sim = Sim::full(Setup::new(config, DIMENSION, honest));
+    sim.run();
+    let told = sim.events.iter().find_map(|event| match event {
+        Event::Votes { workers, margins, .. } => Some((workers[0].agreement, margins.len())),
+        _ => None,
+    });
+    assert_eq!(told, Some((Some(1.0), 0)));
 }

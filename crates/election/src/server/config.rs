@@ -59,6 +59,8 @@ pub struct Config {
     pub secret: [u8; 32],
     /// How long the first round after a resume waits for those who voted in the last one before it.
     pub return_grace: Duration,
+    /// Rounds from one [`Event::Votes`](crate::Event::Votes) to the next; 0: there are none.
+    pub votes_every: u64,
 }
 
 impl Config {
@@ -89,6 +91,7 @@ impl Config {
             topology: Topology::default(),
             secret: [0; 32],
             return_grace: Duration::from_secs(30),
+            votes_every: 0,
         }
     }
 

@@ -77,6 +77,8 @@ pub(super) struct Member {
     pub(super) probation: Option<u64>,
     pub(super) agree: u64,
     pub(super) disagree: u64,
+    /// The last two, when they were last told in an event.
+    pub(super) votes_told: (u64, u64),
     pub(super) rounds: u64,
     /// Rounds that were committed while a worker was there.
     pub(super) present: u64,
@@ -100,17 +102,28 @@ impl Member {
         self.probation = Some(0);
     }
 
+    /// How its votes since the last call agreed with the verdict.
+    pub(super) fn agreement_of_late(&mut self) -> Option<f64> {
+        let (agree, disagree) = std::mem::replace(&mut self.votes_told, (self.agree, self.disagree));
+        share(self.agree - agree, self.disagree - disagree)
+    }
+
     pub(super) fn record(&self, slot: Slot) -> WorkerRecord {
-        let votes = self.agree + self.disagree;
         WorkerRecord {
             slot,
             name: self.name.clone(),
-            agreement: (votes > 0).then(|| self.agree as f64 / votes as f64),
+            agreement: share(self.agree, self.disagree),
             rounds: self.rounds,
             present: self.present,
             late_chunks: self.late_chunks,
         }
     }
+}
+
+/// Agreeing votes over all; `None` without any.
+fn share(agree: u64, disagree: u64) -> Option<f64> {
+    let votes = agree + disagree;
+    (votes > 0).then(|| agree as f64 / votes as f64)
 }
 
 /// What a newcomer says of itself.

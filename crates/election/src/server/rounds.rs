@@ -14,7 +14,10 @@ use crate::decision::{self, Turnout};
 use crate::seal::Sealed;
 use crate::wire::of_shards::Tallied;
 use crate::wire::to_worker;
-use crate::{Digest, DigestTree, Error, Event, PeerId, Position, Record, Round, Signature, Slot, SlotSet};
+use crate::{
+    Digest, DigestTree, Error, Event, Layout, Margins, PeerId, Position, Record, Round, Signature, Slot,
+    SlotSet, WorkerVotes,
+};
 
 /// Digests kept for workers that are a little behind.
 const RECENT_DIGESTS: usize = 8;
@@ -73,6 +76,8 @@ pub(super) struct OpenRound {
     ties: usize,
     holds: usize,
     reason: String,
+    /// Histograms of margins by tensor, in a round whose votes are told.
+    margins: Vec<Margins>,
 }
 
 impl OpenRound {
@@ -115,7 +120,10 @@ impl Server {
         let Some(model) = &self.model else { return };
         let dimension = model.layout.dimension();
         self.phase = Phase::Running;
-        self.event(Event::Started { dimension, workers: self.present() });
+        let layout = self.model.as_ref().map(|model| &model.layout);
+        let tensors =
+            layout.into_iter().flat_map(Layout::tensors).map(|tensor| tensor.name.clone()).collect();
+        self.event(Event::Started { dimension, workers: self.present(), tensors });
         if self.at.round.0 >= self.config.terms.rounds {
             self.finish(now, "there are no rounds to run");
             return;
@@ -335,9 +343,13 @@ impl Server {
             return;
         }
         self.make_step();
+        let is_told = self.are_votes_told(self.at.round);
         let Some(model) = &mut self.model else { return };
         let open = &mut self.open;
         let state = &mut open.chunks[chunk];
+        if is_told {
+            model.ballots.count_margins(chunk, &state.voted, &model.layout, &mut open.margins);
+        }
         let decision = model.ballots.decide(self.at.round, chunk, &state.voted);
         state.decided = Some(decision.frame.clone());
         open.undecided -= 1;
@@ -351,6 +363,28 @@ impl Server {
             member.disagree += agreement.disagree;
         }
         self.broadcast(&decision.frame);
+    }
+
+    /// Whether an event tells how the votes of this round stood to each other.
+    fn are_votes_told(&self, round: Round) -> bool {
+        let every = self.config.votes_every;
+        every > 0 && round.next().0.is_multiple_of(every)
+    }
+
+    fn tell_of_round(&mut self, round: Round, committed: Event, margins: Vec<Margins>) {
+        self.event(committed);
+        if self.are_votes_told(round) {
+            let places = self.members.len();
+            let row = |slot: Slot| {
+                let (state, lag_rounds) = self.standing(slot);
+                let member = &mut self.members[slot.index()];
+                let (agreement, rounds) = (member.agreement_of_late(), member.rounds);
+                WorkerVotes { slot, state, lag_rounds, agreement, rounds }
+            };
+            let workers = (0..places).map(Slot::from_index).map(row).collect();
+            self.event(Event::Votes { round: round.next(), workers, margins });
+        }
+        self.tell_who_was_late();
     }
 
     pub(super) fn commit_if_decided(&mut self, now: Duration) {
@@ -400,17 +434,16 @@ impl Server {
             holds: self.open.holds,
             reason: self.last_reason.clone(),
         };
+        let margins = std::mem::take(&mut self.open.margins);
         self.broadcast(&commit);
         self.leave_behind();
         if self.at.round.0 < self.config.terms.rounds && self.pausing.is_none() {
             // Before the events, which wait for the step.
             self.open_round(now);
-            self.event(committed);
-            self.tell_who_was_late();
+            self.tell_of_round(before.round, committed, margins);
             return;
         }
-        self.event(committed);
-        self.tell_who_was_late();
+        self.tell_of_round(before.round, committed, margins);
         if self.at.round.0 >= self.config.terms.rounds {
             // Those who have just lost their connections come back to hear of it.
             let there: SlotSet = self.active().map(|(_, slot)| slot).collect();

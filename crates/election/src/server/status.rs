@@ -111,26 +111,29 @@ pub struct WorkerStatus {
 }
 
 impl Server {
+    /// What a place's worker is doing, and how many rounds it has yet to be sent.
+    pub(super) fn standing(&self, slot: Slot) -> (WorkerState, u64) {
+        let peer = self.peers.values().find(|peer| peer.state.slot() == Some(slot));
+        match peer.map(|peer| &peer.state) {
+            None | Some(PeerState::Greeting) => (WorkerState::Away, 0),
+            Some(PeerState::Active { behind: Some(way), .. }) => {
+                (WorkerState::Behind, self.at.round.0.saturating_sub(way.next.0))
+            }
+            Some(PeerState::Active { .. }) if self.members[slot.index()].probation.is_some() => {
+                (WorkerState::NotAwaited, 0)
+            }
+            Some(PeerState::Active { .. }) => (WorkerState::Voting, 0),
+            Some(_) => (WorkerState::Joining, 0),
+        }
+    }
+
     /// How the run stands. Bytes are the shell's to add.
     pub fn status(&self, now: Duration) -> Status {
         let chunks = &self.open.chunks;
         let worker = |(index, member): (usize, &super::Member)| {
             let slot = Slot::from_index(index);
             let record = member.record(slot);
-            let peer = self.peers.values().find(|peer| peer.state.slot() == Some(slot));
-            let state = match peer.map(|peer| &peer.state) {
-                None | Some(PeerState::Greeting) => WorkerState::Away,
-                Some(PeerState::Active { behind: Some(_), .. }) => WorkerState::Behind,
-                Some(PeerState::Active { .. }) if member.probation.is_some() => WorkerState::NotAwaited,
-                Some(PeerState::Active { .. }) => WorkerState::Voting,
-                Some(_) => WorkerState::Joining,
-            };
-            let lag_rounds = match peer.map(|peer| &peer.state) {
-                Some(PeerState::Active { behind: Some(way), .. }) => {
-                    self.at.round.0.saturating_sub(way.next.0)
-                }
-                _ => 0,
-            };
+            let (state, lag_rounds) = self.standing(slot);
             WorkerStatus {
                 slot,
                 name: record.name,
