@@ -1,11 +1,11 @@
 //! The run directory and its event log.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::Write;
+use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use signvote_election::Event;
 
 use crate::Error;
@@ -115,6 +115,38 @@ impl RunDirectory {
         }
     }
 
+    /// Names of the files that are there for a person to take away.
+    pub fn files(&self) -> Vec<&'static str> {
+        let mut names = vec![
+            "config.toml",
+            "events.jsonl",
+            "result.json",
+            "model.safetensors",
+            "best.safetensors",
+            "ema.safetensors",
+        ];
+        names.retain(|name| self.path.join(name).is_file());
+        names
+    }
+
+    /// Where the files for TensorBoard are.
+    pub fn tensorboard(&self) -> PathBuf {
+        self.path.join("tensorboard")
+    }
+
+    /// The log to read.
+    ///
+    /// # Errors
+    /// If there is none.
+    pub fn event_reader(&self) -> Result<EventReader, Error> {
+        let path = self.events();
+        let file = File::open(&path).map_err(|error| match error.kind() {
+            std::io::ErrorKind::NotFound => Error::NoRun { path: self.path.clone(), file: "events.jsonl" },
+            _ => Error::io("read", &path)(error),
+        })?;
+        Ok(EventReader { lines: BufReader::new(file), path, text: String::new(), line: 1 })
+    }
+
     /// The log to append to.
     ///
     /// # Errors
@@ -137,6 +169,38 @@ pub struct EventLog {
 /// What the name of a file that is being written has behind its own.
 const PARTIAL: &str = "partial-";
 
+/// Reads a run's events, oldest first, also while they are written.
+#[derive(Debug)]
+pub struct EventReader {
+    lines: BufReader<File>,
+    path: PathBuf,
+    /// What there is of a line that is not whole yet.
+    text: String,
+    /// Its number.
+    line: u64,
+}
+
+impl EventReader {
+    /// Hands every event that has been written since the last call to `take`, with the time when it happened, in seconds since 1970.
+    ///
+    /// # Errors
+    /// If the log cannot be read, or a line of it is no event.
+    pub fn read(&mut self, mut take: impl FnMut(f64, Event)) -> Result<(), Error> {
+        loop {
+            self.lines.read_line(&mut self.text).map_err(Error::io("read", &self.path))?;
+            if !self.text.ends_with('\n') {
+                return Ok(());
+            }
+            let ReadLine { time, event } = serde_json::from_str(&self.text).map_err(|error| {
+                Error::NoEvent { path: self.path.clone(), line: self.line, reason: error.to_string() }
+            })?;
+            take(time, event);
+            self.text.clear();
+            self.line += 1;
+        }
+    }
+}
+
 #[derive(Serialize)]
 struct Line<'a> {
     /// Seconds since 1970, UTC.
@@ -145,14 +209,25 @@ struct Line<'a> {
     event: &'a Event,
 }
 
+#[derive(Deserialize)]
+struct ReadLine {
+    time: f64,
+    #[serde(flatten)]
+    event: Event,
+}
+
+/// Seconds since 1970, UTC.
+pub fn now() -> f64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |time| time.as_secs_f64())
+}
+
 impl EventLog {
     /// Appends one event.
     ///
     /// # Errors
     /// If the line cannot be written whole; what reached the disk of it is taken off again.
     pub fn append(&mut self, event: &Event) -> Result<(), Error> {
-        let time = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |time| time.as_secs_f64());
-        let mut line = serde_json::to_string(&Line { time, event })
+        let mut line = serde_json::to_string(&Line { time: now(), event })
             .map_err(|error| Error::io("write", &self.path)(error.into()))?;
         line.push('\n');
         let length = self.file.metadata().map_or(0, |metadata| metadata.len());
@@ -216,6 +291,37 @@ mod tests {
             assert_eq!(serde_json::from_str::<Event>(line).unwrap(), event);
             assert!(serde_json::from_str::<serde_json::Value>(line).unwrap()["time"].as_f64() > Some(1.7e9));
         }
+    }
+
+    #[test]
+    fn events_are_read_up_to_a_line_that_is_not_whole() {
+        let temporary = tempfile::tempdir().unwrap();
+        let directory = RunDirectory::create(temporary.path()).unwrap();
+        let read = |events: &mut EventReader| {
+            let mut rounds = Vec::new();
+            events.read(|_, event| match event {
+                Event::DurableAgain { round } => rounds.push(round.0),
+                other => panic!("{other:?}"),
+            })?;
+            Ok::<_, Error>(rounds)
+        };
+        assert!(matches!(directory.event_reader(), Err(Error::NoRun { .. })));
+        let mut log = directory.event_log().unwrap();
+        for round in 1..3 {
+            log.append(&Event::DurableAgain { round: Round(round) }).unwrap();
+        }
+        let append = |text: &str| {
+            let file = OpenOptions::new().append(true).open(directory.events());
+            file.unwrap().write_all(text.as_bytes()).unwrap();
+        };
+        append("{\"time\":1.0,\"event\":\"durable_a");
+        let mut events = directory.event_reader().unwrap();
+        assert_eq!(read(&mut events).unwrap(), [1, 2]);
+        assert_eq!(read(&mut events).unwrap(), [0; 0]);
+        append("gain\",\"round\":3}\n");
+        assert_eq!(read(&mut events).unwrap(), [3]);
+        append("{}\n");
+        assert!(read(&mut events).unwrap_err().to_string().contains("line 4 of"));
     }
 
     #[test]

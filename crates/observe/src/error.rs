@@ -33,6 +33,16 @@ pub enum Error {
         /// The system's reason.
         source: io::Error,
     },
+    /// A line of the log that is no event: it was damaged, or another version wrote it.
+    #[error("line {line} of {path} is no event of this program: {reason}")]
+    NoEvent {
+        /// The file.
+        path: PathBuf,
+        /// The line's number.
+        line: u64,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// A model file that is none.
     #[error("{path} is no model file of this program: {reason}")]
     Malformed {

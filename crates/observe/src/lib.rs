@@ -10,12 +10,24 @@
 //! `docs/run-directory.md` has the details. Files are replaced whole or not at all.
 #![forbid(unsafe_code)]
 
+mod board;
 mod checkpoint;
 mod directory;
 mod error;
+mod health;
+mod live;
 mod model;
+mod outliers;
+mod prometheus;
+pub mod snapshot;
+mod tensorboard;
 
+pub use board::Board;
 pub use checkpoint::{Standing, WorkerCheckpoint, load_checkpoint, save_checkpoint};
-pub use directory::{EventLog, RunDirectory, replace_file};
+pub use directory::{EventLog, EventReader, RunDirectory, now, replace_file};
 pub use error::Error;
+pub use live::Live;
 pub use model::{SavedModel, export_tensors, load_model, load_tensors, save_model};
+pub use prometheus::prometheus;
+pub use snapshot::Snapshot;
+pub use tensorboard::Scalars;

@@ -1,0 +1,801 @@
+//! From events to a [`Snapshot`]: the one place where the figures of a run are made.
+
+use std::collections::VecDeque;
+
+use signvote_election::{Event, Slot, Traffic, WorkerState, WorkerVotes};
+
+use crate::health::health;
+use crate::outliers::{rule, verdict};
+use crate::snapshot::{
+    ByTensor, Bytes, Entry, Evaluation, Health, OfTensor, Pace, Phase, SNAPSHOT_VERSION, Series, Snapshot,
+    Worker,
+};
+
+/// Most points of a curve: as many as a wide screen has room for. Twice as many rounds make every point twice as wide.
+const MOST_POINTS: usize = 1000;
+/// Most points of one worker's agreement.
+const MOST_HISTORY: usize = 100;
+/// Over how many of the last [`Event::Votes`] a worker's agreement is taken.
+const RECENT_VOTES: usize = 10;
+/// Over how many of the last rounds loss and accuracy are taken.
+const RECENT_ROUNDS: usize = 20;
+/// Over how many seconds the pace is taken.
+const PACE_SECONDS: f64 = 10.0;
+/// Most entries that are kept.
+const MOST_ENTRIES: usize = 200;
+
+/// Takes in a run's events and can tell how the run stands. Events as they happen and events from a file give the same.
+#[derive(Clone, Debug)]
+pub struct Board {
+    snapshot: Snapshot,
+    tensors: Vec<String>,
+    curve: Curve,
+    votes: VecDeque<(u64, Vec<Option<f64>>)>,
+    history: History,
+    recent: VecDeque<(Option<f32>, Option<f32>)>,
+    /// Times and byte counts of late, for the pace.
+    clock: VecDeque<Tick>,
+    /// Bytes of an earlier server of the run, which a new one does not know of.
+    bytes_before: Vec<Traffic>,
+    traffic: Vec<Traffic>,
+    /// When rounds were last open, in seconds since 1970.
+    open_since: Option<f64>,
+    changes: u64,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Tick {
+    time: f64,
+    round: u64,
+    f32_each_way: u64,
+    bytes: u64,
+}
+
+impl Board {
+    /// A run of which nothing has been heard. `title` says in a few words what it is, `config` is its `config.toml`.
+    pub fn new(title: impl Into<String>, config: impl Into<String>) -> Self {
+        let snapshot = Snapshot {
+            version: SNAPSHOT_VERSION,
+            run: String::new(),
+            address: String::new(),
+            title: title.into(),
+            config: config.into(),
+            files: Vec::new(),
+            health: Health::default(),
+            phase: Phase::Gathering,
+            reason: "waiting for workers".into(),
+            round: 0,
+            rounds: 0,
+            incarnation: 0,
+            dimension: 0,
+            places: 0,
+            quorum: 0,
+            tolerated_liars: 0,
+            kernels: String::new(),
+            began: 0.0,
+            time: 0.0,
+            training_seconds: 0.0,
+            loss: None,
+            accuracy: None,
+            eta: None,
+            voters: 0,
+            ties: 0,
+            holds: 0,
+            pace: Pace::default(),
+            bytes: Bytes::default(),
+            series: Series::default(),
+            evaluations: Vec::new(),
+            workers: Vec::new(),
+            history_rounds: Vec::new(),
+            rule: rule(&[]),
+            margins: None,
+            entries: Vec::new(),
+            entries_before: 0,
+        };
+        Self {
+            snapshot,
+            tensors: Vec::new(),
+            curve: Curve::default(),
+            votes: VecDeque::new(),
+            history: History::default(),
+            recent: VecDeque::new(),
+            clock: VecDeque::new(),
+            bytes_before: Vec::new(),
+            traffic: Vec::new(),
+            open_since: None,
+            changes: 0,
+        }
+    }
+
+    /// Takes in an event that happened at `time`, in seconds since 1970.
+    pub fn take(&mut self, time: f64, event: &Event) {
+        self.changes += 1;
+        let run = &mut self.snapshot;
+        if run.began == 0.0 {
+            run.began = time;
+        }
+        run.time = run.time.max(time);
+        match event {
+            Event::Listening { address, run: id, workers, quorum, tolerated_liars, rounds, kernels } => {
+                run.address.clone_from(address);
+                run.run.clone_from(id);
+                (run.places, run.rounds) = (*workers, *rounds);
+                (run.quorum, run.tolerated_liars) = (*quorum as u64, *tolerated_liars as u64);
+                run.kernels.clone_from(kernels);
+                // A server that comes after another knows of none of its workers.
+                for slot in (1..=*workers).filter_map(Slot::new) {
+                    match run.workers.get_mut(slot.index()) {
+                        Some(worker) => worker.state = WorkerState::Away,
+                        None => run.workers.push(nobody(slot)),
+                    }
+                }
+                self.bytes_before = self.total_traffic();
+                self.traffic.clear();
+            }
+            Event::Started { dimension, tensors, .. } => {
+                run.dimension = *dimension as u64;
+                self.tensors.clone_from(tensors);
+                self.open(time);
+            }
+            Event::Resumed { round, incarnation, .. } => {
+                run.incarnation = *incarnation;
+                self.forget_from(round.0);
+                self.open(time);
+            }
+            Event::Committed { round, voters, eta, loss, accuracy, ties, holds, reason, .. } => {
+                let round = round.next().0;
+                run.round = round;
+                run.reason.clone_from(reason);
+                (run.voters, run.ties, run.holds) = (*voters as u64, *ties as u64, *holds as u64);
+                run.eta = Some(f64::from(*eta));
+                run.bytes.f32_each_way += 4 * run.dimension * *voters as u64;
+                if let Some(since) = self.open_since.replace(time) {
+                    run.training_seconds += (time - since).max(0.0);
+                }
+                let bytes = run.bytes.round_up + run.bytes.round_down;
+                let tick = Tick { time, round, f32_each_way: run.bytes.f32_each_way, bytes };
+                let point = Point {
+                    round,
+                    seconds: run.training_seconds,
+                    bytes,
+                    loss: Mean::of(*loss),
+                    accuracy: Mean::of(*accuracy),
+                    eta: *eta,
+                };
+                self.curve.push(point);
+                push_bounded(&mut self.recent, (*loss, *accuracy), RECENT_ROUNDS);
+                self.clock.push_back(tick);
+                // One that is older is kept: from it on the whole span is known.
+                while self.clock.get(1).is_some_and(|second| time - second.time > PACE_SECONDS) {
+                    self.clock.pop_front();
+                }
+            }
+            Event::Votes { round, workers, margins } => self.take_votes(round.0, workers, margins),
+            Event::Traffic { workers, .. } => {
+                self.traffic.clone_from(workers);
+                let all = self.total_traffic();
+                let sum = |of: fn(&Traffic) -> u64| all.iter().map(of).sum();
+                let bytes = &mut self.snapshot.bytes;
+                bytes.round_up = sum(|row| row.round_up_bytes);
+                bytes.round_down = sum(|row| row.round_down_bytes);
+                bytes.join = sum(|row| row.join_up_bytes + row.join_down_bytes);
+                for row in &all {
+                    if let Some(worker) = self.snapshot.workers.get_mut(row.slot.index()) {
+                        worker.up_bytes = row.round_up_bytes + row.join_up_bytes;
+                        worker.down_bytes = row.round_down_bytes + row.join_down_bytes;
+                    }
+                }
+            }
+            Event::Evaluated { round, test_loss, test_accuracy } => {
+                let (seconds, bytes) = self.curve.at(round.0);
+                run.evaluations.push(Evaluation {
+                    round: round.0,
+                    loss: test_loss.map(f64::from),
+                    accuracy: *test_accuracy,
+                    seconds,
+                    bytes,
+                });
+            }
+            Event::Joined { slot, name, reason, .. } => {
+                if let Some(worker) = run.workers.get_mut(slot.index()) {
+                    (worker.state, worker.lag_rounds) = (WorkerState::Voting, 0);
+                    worker.name.clone_from(name);
+                    worker.last = format!("joined: {reason}");
+                }
+            }
+            Event::Left { slot, reason, .. } => {
+                if let Some(worker) = run.workers.get_mut(slot.index()) {
+                    worker.state = WorkerState::Away;
+                    worker.last = format!("left: {reason}");
+                }
+            }
+            Event::Late { slot, chunks } => {
+                if let Some(worker) = run.workers.get_mut(slot.index()) {
+                    worker.late_chunks = *chunks;
+                    worker.last = format!("was late in round {}", run.round);
+                }
+            }
+            Event::NonFinite { slot, round, .. } => {
+                if let Some(worker) = run.workers.get_mut(slot.index()) {
+                    worker.last = format!("its gradient was not finite in round {round}");
+                }
+            }
+            Event::Diverged { slot, reason, .. } => {
+                if let Some(worker) = run.workers.get_mut(slot.index()) {
+                    worker.last = format!("its replica differed: {reason}");
+                }
+            }
+            Event::Paused { reason, .. } => {
+                (run.phase, self.open_since) = (Phase::Paused, None);
+                run.reason.clone_from(reason);
+            }
+            Event::Finished { reason, workers, .. } => {
+                (run.phase, self.open_since) = (Phase::Finished, None);
+                run.reason.clone_from(reason);
+                for record in workers {
+                    if let Some(worker) = run.workers.get_mut(record.slot.index()) {
+                        (worker.rounds, worker.late_chunks) = (record.rounds, record.late_chunks);
+                    }
+                }
+            }
+            _ => {}
+        }
+        self.enter(time, event);
+    }
+
+    /// How many events have been taken in: a snapshot is another when this is.
+    pub fn changes(&self) -> u64 {
+        self.changes
+    }
+
+    /// How the run stands, as far as events have told.
+    pub fn snapshot(&self) -> Snapshot {
+        let mut run = self.snapshot.clone();
+        run.loss = mean(self.recent.iter().map(|&(loss, _)| loss));
+        run.accuracy = mean(self.recent.iter().map(|&(_, accuracy)| accuracy));
+        run.series = self.curve.series();
+        run.history_rounds = self.history.rounds.clone();
+        for (worker, row) in run.workers.iter_mut().zip(&self.history.rows) {
+            worker.history.clone_from(row);
+        }
+        run.pace = self.pace();
+        run.health = health(&run);
+        run
+    }
+
+    /// Rounds are open from now on.
+    fn open(&mut self, time: f64) {
+        self.snapshot.phase = Phase::Running;
+        self.open_since = Some(time);
+        self.clock.clear();
+    }
+
+    /// What was told of rounds from this one on has not happened, as far as the run is concerned.
+    fn forget_from(&mut self, round: u64) {
+        self.snapshot.round = round;
+        self.curve.truncate(round);
+        self.history.truncate(round);
+        self.votes.retain(|&(at, _)| at <= round);
+        self.recent.clear();
+        self.snapshot.evaluations.retain(|evaluation| evaluation.round <= round);
+    }
+
+    fn take_votes(&mut self, round: u64, workers: &[WorkerVotes], margins: &[signvote_election::Margins]) {
+        let places = self.snapshot.workers.len();
+        let mut agreements = vec![None; places];
+        for row in workers {
+            let Some(worker) = self.snapshot.workers.get_mut(row.slot.index()) else { continue };
+            (worker.state, worker.lag_rounds) = (row.state, row.lag_rounds);
+            worker.rounds = row.rounds;
+            agreements[row.slot.index()] = row.agreement;
+        }
+        self.history.push(round, &agreements);
+        push_bounded(&mut self.votes, (round, agreements), RECENT_VOTES);
+        let of_late = |at: usize| {
+            let known = self.votes.iter().filter_map(|(_, row)| row.get(at).copied().flatten());
+            let (sum, count) = known.fold((0.0, 0), |(sum, count), value| (sum + value, count + 1));
+            (count > 0).then(|| sum / f64::from(count))
+        };
+        let of_late: Vec<_> = (0..places).map(of_late).collect();
+        let run = &mut self.snapshot;
+        run.rule = rule(&of_late);
+        for (worker, agreement) in run.workers.iter_mut().zip(of_late) {
+            worker.agreement = agreement;
+            (worker.apart, worker.verdict) = verdict(&run.rule, agreement);
+        }
+        if !margins.is_empty() {
+            let name =
+                |at: usize| self.tensors.get(at).cloned().unwrap_or_else(|| format!("tensor {}", at + 1));
+            let tensors =
+                margins.iter().enumerate().map(|(at, bins)| OfTensor { name: name(at), bins: bins.to_vec() });
+            run.margins = Some(ByTensor { round, tensors: tensors.collect() });
+        }
+    }
+
+    /// Bytes of this server and those before it.
+    fn total_traffic(&self) -> Vec<Traffic> {
+        let mut all = self.bytes_before.clone();
+        for row in &self.traffic {
+            match all.iter_mut().find(|it| it.slot == row.slot) {
+                Some(it) => {
+                    it.round_up_bytes += row.round_up_bytes;
+                    it.round_down_bytes += row.round_down_bytes;
+                    it.join_up_bytes += row.join_up_bytes;
+                    it.join_down_bytes += row.join_down_bytes;
+                }
+                None => all.push(*row),
+            }
+        }
+        all
+    }
+
+    fn pace(&self) -> Pace {
+        let run = &self.snapshot;
+        let over = run.phase == Phase::Finished || run.phase == Phase::Paused;
+        if over {
+            let seconds = run.training_seconds.max(1e-9);
+            let bytes = (run.bytes.round_up + run.bytes.round_down) as f64;
+            return Pace {
+                rounds_per_second: run.round as f64 / seconds,
+                bytes_per_second: bytes / seconds,
+                f32_bytes_per_second: 2.0 * run.bytes.f32_each_way as f64 / seconds,
+            };
+        }
+        let (Some(first), Some(last)) = (self.clock.front(), self.clock.back()) else {
+            return Pace::default();
+        };
+        let seconds = last.time - first.time;
+        if seconds <= 0.0 {
+            return Pace::default();
+        }
+        // Bytes are told every few rounds only: they are taken from one telling to another.
+        let told = |tick: &&Tick| tick.bytes > first.bytes;
+        let first_told = self.clock.iter().find(told).unwrap_or(first);
+        let last_told = self.clock.iter().find(|tick| tick.bytes == last.bytes).unwrap_or(last);
+        let span = last_told.time - first_told.time;
+        let bytes = last_told.bytes.saturating_sub(first_told.bytes) as f64;
+        Pace {
+            rounds_per_second: last.round.saturating_sub(first.round) as f64 / seconds,
+            bytes_per_second: if span > 0.0 { bytes / span } else { 0.0 },
+            f32_bytes_per_second: 2.0 * (last.f32_each_way - first.f32_each_way) as f64 / seconds,
+        }
+    }
+
+    /// Writes an event into the list, if a person would want to know of it.
+    fn enter(&mut self, time: f64, event: &Event) {
+        let Some(words) = event.sentence() else { return };
+        let (name, slot) = name_and_slot(event);
+        let warning = matches!(
+            event,
+            Event::Left { .. }
+                | Event::Refused { .. }
+                | Event::KeptOut { .. }
+                | Event::ShardLost { .. }
+                | Event::ShardOutvoted { .. }
+                | Event::NotDurable { .. }
+                | Event::Late { .. }
+                | Event::NonFinite { .. }
+                | Event::Diverged { .. }
+        );
+        let run = &mut self.snapshot;
+        // At its end everyone leaves.
+        let over = run.phase == Phase::Finished || (run.rounds > 0 && run.round >= run.rounds);
+        let warning = warning && !over;
+        let id = run.entries_before + run.entries.len() as u64;
+        run.entries.push(Entry { id, time, round: run.round, event: name, slot, warning, words });
+        if run.entries.len() > MOST_ENTRIES {
+            run.entries.remove(0);
+            run.entries_before += 1;
+        }
+    }
+}
+
+/// An event's name and place, as `events.jsonl` has them.
+fn name_and_slot(event: &Event) -> (String, Option<Slot>) {
+    let value = serde_json::to_value(event).unwrap_or_default();
+    let slot = value["slot"].as_u64().and_then(|slot| Slot::new(u16::try_from(slot).ok()?));
+    (value["event"].as_str().unwrap_or_default().to_owned(), slot)
+}
+
+fn nobody(slot: Slot) -> Worker {
+    Worker {
+        slot,
+        name: String::new(),
+        state: WorkerState::Away,
+        lag_rounds: 0,
+        rounds: 0,
+        late_chunks: 0,
+        agreement: None,
+        history: Vec::new(),
+        up_bytes: 0,
+        down_bytes: 0,
+        apart: false,
+        verdict: String::new(),
+        last: String::new(),
+    }
+}
+
+fn push_bounded<T>(queue: &mut VecDeque<T>, value: T, most: usize) {
+    queue.push_back(value);
+    if queue.len() > most {
+        queue.pop_front();
+    }
+}
+
+/// The mean of what is known; `None` if nothing is, or something was not finite.
+fn mean(values: impl Iterator<Item = Option<f32>>) -> Option<f64> {
+    let values: Option<Vec<f32>> = values.collect();
+    let values = values.filter(|values| !values.is_empty())?;
+    Some(values.iter().map(|&value| f64::from(value)).sum::<f64>() / values.len() as f64)
+}
+
+/// A mean that can be taken together with another.
+#[derive(Clone, Copy, Debug, Default)]
+struct Mean {
+    sum: f64,
+    count: u32,
+}
+
+impl Mean {
+    fn of(value: Option<f32>) -> Self {
+        value.map_or_else(Self::default, |value| Self { sum: f64::from(value), count: 1 })
+    }
+
+    fn with(self, other: Self) -> Self {
+        Self { sum: self.sum + other.sum, count: self.count + other.count }
+    }
+
+    /// To five digits: more would be bytes without meaning.
+    fn value(self) -> Option<f64> {
+        (self.count > 0).then(|| rounded(self.sum / f64::from(self.count)))
+    }
+}
+
+/// A number with five significant digits.
+fn rounded(value: f64) -> f64 {
+    if value == 0.0 || !value.is_finite() {
+        return value;
+    }
+    let power = 4 - value.abs().log10().floor() as i32;
+    let scale = 10f64.powi(power.clamp(-300, 300));
+    (value * scale).round() / scale
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Point {
+    round: u64,
+    seconds: f64,
+    bytes: u64,
+    loss: Mean,
+    accuracy: Mean,
+    eta: f32,
+}
+
+/// Rounds as points, each the mean of as many rounds as it takes not to have too many.
+#[derive(Clone, Debug)]
+struct Curve {
+    stride: u64,
+    points: Vec<Point>,
+    /// Rounds in the last point.
+    filled: u64,
+}
+
+impl Default for Curve {
+    fn default() -> Self {
+        Self { stride: 1, points: Vec::new(), filled: 0 }
+    }
+}
+
+impl Curve {
+    fn push(&mut self, point: Point) {
+        match self.points.last_mut().filter(|_| self.filled < self.stride && self.filled > 0) {
+            Some(last) => {
+                *last = joined(last, &point);
+                self.filled += 1;
+            }
+            None => {
+                if self.points.len() == MOST_POINTS {
+                    self.points =
+                        self.points.chunks(2).map(|pair| joined(&pair[0], &pair[pair.len() - 1])).collect();
+                    self.stride *= 2;
+                }
+                self.points.push(point);
+                self.filled = 1;
+            }
+        }
+    }
+
+    /// Takes away what ends after this round.
+    fn truncate(&mut self, round: u64) {
+        self.points.retain(|point| point.round <= round);
+        self.filled = 0;
+    }
+
+    /// Seconds and bytes after a round, as far as points tell.
+    fn at(&self, round: u64) -> (f64, u64) {
+        let at = self.points.partition_point(|point| point.round < round);
+        let point = self.points.get(at).or(self.points.last());
+        point.map_or((0.0, 0), |point| (rounded(point.seconds), point.bytes))
+    }
+
+    fn series(&self) -> Series {
+        let points = &self.points;
+        Series {
+            stride: self.stride,
+            round: points.iter().map(|point| point.round).collect(),
+            seconds: points.iter().map(|point| (point.seconds * 1e3).round() / 1e3).collect(),
+            bytes: points.iter().map(|point| point.bytes).collect(),
+            loss: points.iter().map(|point| point.loss.value()).collect(),
+            accuracy: points.iter().map(|point| point.accuracy.value()).collect(),
+            eta: points.iter().map(|point| rounded(f64::from(point.eta))).collect(),
+        }
+    }
+}
+
+/// Two neighbours as one point, which ends where the second does.
+fn joined(first: &Point, second: &Point) -> Point {
+    Point { loss: first.loss.with(second.loss), accuracy: first.accuracy.with(second.accuracy), ..*second }
+}
+
+/// Agreement over time, in thousandths.
+#[derive(Clone, Debug, Default)]
+struct History {
+    /// How many samples make a column, as a power of two.
+    doublings: u32,
+    /// Samples in the last column.
+    filled: u32,
+    rounds: Vec<u64>,
+    rows: Vec<Vec<Option<u16>>>,
+}
+
+impl History {
+    fn push(&mut self, round: u64, agreements: &[Option<f64>]) {
+        self.rows.resize(self.rows.len().max(agreements.len()), vec![None; self.rounds.len()]);
+        let open = self.filled > 0 && self.filled < 1 << self.doublings;
+        if !open && self.rounds.len() == MOST_HISTORY {
+            self.rounds = self.rounds.chunks(2).map(|pair| pair[pair.len() - 1]).collect();
+            for row in &mut self.rows {
+                *row = row.chunks(2).map(|pair| averaged(pair[0], 1, pair[pair.len() - 1])).collect();
+            }
+            self.doublings += 1;
+        }
+        let samples = if open { self.filled } else { 0 };
+        match self.rounds.last_mut().filter(|_| open) {
+            Some(last) => *last = round,
+            None => self.rounds.push(round),
+        }
+        for (at, row) in self.rows.iter_mut().enumerate() {
+            let new = agreements.get(at).copied().flatten().map(|value| (value * 1e3).round() as u16);
+            match row.last_mut().filter(|_| open) {
+                Some(last) => *last = averaged(*last, samples, new),
+                None => row.push(new),
+            }
+        }
+        self.filled = samples + 1;
+    }
+
+    fn truncate(&mut self, round: u64) {
+        let kept = self.rounds.partition_point(|&at| at <= round);
+        self.rounds.truncate(kept);
+        self.rows.iter_mut().for_each(|row| row.truncate(kept));
+        self.filled = 0;
+    }
+}
+
+/// The mean of `samples` samples, of which this was the mean, and one more.
+fn averaged(mean: Option<u16>, samples: u32, new: Option<u16>) -> Option<u16> {
+    match (mean, new) {
+        (Some(mean), Some(new)) => {
+            Some(((u32::from(mean) * samples + u32::from(new)) / (samples + 1)) as u16)
+        }
+        (mean, new) => new.or(mean),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use signvote_election::Round;
+
+    use super::*;
+    use crate::snapshot::Level;
+
+    fn slot(number: u16) -> Slot {
+        Slot::new(number).unwrap()
+    }
+
+    fn listening(workers: u16) -> Event {
+        Event::Listening {
+            address: "127.0.0.1:7".into(),
+            run: "ab".into(),
+            workers,
+            quorum: usize::from(workers / 2 + 1),
+            tolerated_liars: usize::from(workers / 4),
+            rounds: 10_000,
+            kernels: "scalar".into(),
+        }
+    }
+
+    fn committed(round: u64, loss: Option<f32>) -> Event {
+        Event::Committed {
+            round: Round(round),
+            voters: 7,
+            partial: 0,
+            eta: 1e-3,
+            loss,
+            accuracy: Some(0.5),
+            ties: 1,
+            holds: 2,
+            reason: "all 7 have voted".into(),
+        }
+    }
+
+    fn votes(round: u64, agreements: &[f64], margins: Vec<[u32; 11]>) -> Event {
+        let row = |(at, &agreement): (usize, &f64)| WorkerVotes {
+            slot: slot(at as u16 + 1),
+            state: WorkerState::Voting,
+            lag_rounds: 0,
+            agreement: Some(agreement),
+            rounds: round,
+        };
+        Event::Votes {
+            round: Round(round),
+            workers: agreements.iter().enumerate().map(row).collect(),
+            margins,
+        }
+    }
+
+    fn traffic(round: u64, bytes: u64) -> Event {
+        let row = |number| Traffic {
+            slot: slot(number),
+            round_up_bytes: bytes,
+            round_down_bytes: bytes,
+            join_up_bytes: 1,
+            join_down_bytes: 2,
+        };
+        Event::Traffic { round: Round(round), workers: (1..=7).map(row).collect() }
+    }
+
+    fn started() -> Event {
+        Event::Started { dimension: 1000, workers: 7, tensors: vec!["w".into(), "b".into()] }
+    }
+
+    /// A run of so many rounds, ten a second, with three liars.
+    fn board(rounds: u64) -> Board {
+        let mut board = Board::new("mlp", "seed = 1\n");
+        board.take(99.0, &listening(7));
+        for number in 1..=7 {
+            let event = Event::Joined {
+                slot: slot(number),
+                name: format!("worker-{number}"),
+                round: Round(0),
+                reason: "it began with the run".into(),
+            };
+            board.take(99.5, &event);
+        }
+        board.take(100.0, &started());
+        for round in 0..rounds {
+            let time = 100.0 + (round + 1) as f64 / 10.0;
+            if (round + 1) % 10 == 0 {
+                board.take(time, &traffic(round + 1, 150 * (round + 1)));
+            }
+            board.take(time, &committed(round, Some(1.0 / (round + 1) as f32)));
+            if (round + 1) % 10 == 0 {
+                let agreements = [0.56, 0.561, 0.559, 0.69, 0.7, 0.688, 0.691];
+                board.take(time, &votes(round + 1, &agreements, vec![[0; 11], [1; 11]]));
+            }
+        }
+        board
+    }
+
+    #[test]
+    fn a_run_is_told_in_figures() {
+        let run = board(200).snapshot();
+        assert_eq!((run.phase, run.round, run.rounds, run.dimension), (Phase::Running, 200, 10_000, 1000));
+        assert_eq!((run.quorum, run.tolerated_liars, run.places), (4, 1, 7));
+        assert!((run.training_seconds - 20.0).abs() < 1e-6);
+        assert!((run.pace.rounds_per_second - 10.0).abs() < 1e-6, "{:?}", run.pace);
+        assert!((run.pace.bytes_per_second - 7.0 * 2.0 * 150.0 * 10.0).abs() < 1e-3, "{:?}", run.pace);
+        assert!((run.pace.f32_bytes_per_second - 7.0 * 2.0 * 4000.0 * 10.0).abs() < 1e-3);
+        assert_eq!(run.bytes.f32_each_way, 200 * 7 * 4000);
+        assert_eq!((run.bytes.round_up, run.bytes.join), (7 * 150 * 200, 21));
+        let apart: Vec<_> = run.workers.iter().filter(|it| it.apart).map(|it| it.name.as_str()).collect();
+        assert_eq!(apart, ["worker-1", "worker-2", "worker-3"]);
+        assert_eq!(run.workers[3].verdict, "votes like the others");
+        assert_eq!(run.health.level, Level::Bad);
+        assert_eq!(run.health.words, "3 of 7 workers are set apart: worker-1, worker-2, worker-3.");
+        assert_eq!(run.health.more, "So far they are outvoted: a vote of 7 outvotes up to 3 blind liars.");
+        assert_eq!(run.history_rounds.len(), 20);
+        assert_eq!(run.workers[0].history, vec![Some(560); 20]);
+        let margins = run.margins.unwrap();
+        assert_eq!((margins.round, margins.tensors[1].name.as_str()), (200, "b"));
+        // Harmonic numbers: the mean of 1/181 … 1/200.
+        let mean = (181..=200).map(f64::from).map(f64::recip).sum::<f64>() / 20.0;
+        assert!((run.loss.unwrap() - mean).abs() < 1e-6);
+    }
+
+    #[test]
+    fn many_rounds_are_fewer_points_with_the_same_mean() {
+        let mut board = board(0);
+        for round in 0..10_000 {
+            board.take(100.0 + round as f64, &committed(round, Some(round as f32)));
+            board.take(100.0 + round as f64, &votes(round + 1, &[0.5; 7], Vec::new()));
+        }
+        let run = board.snapshot();
+        let series = &run.series;
+        assert_eq!((series.stride, series.round.len()), (16, 625));
+        assert_eq!((series.round[0], series.round[624]), (16, 10_000));
+        assert_eq!(series.loss[1], Some(23.5));
+        assert_eq!((series.bytes.len(), series.eta.len(), series.seconds.len()), (625, 625, 625));
+        assert!(run.history_rounds.len() <= MOST_HISTORY && run.history_rounds.len() > MOST_HISTORY / 2);
+        assert_eq!(*run.history_rounds.last().unwrap(), 10_000);
+        assert!(run.workers.iter().all(|worker| worker.history == vec![Some(500); run.history_rounds.len()]));
+    }
+
+    #[test]
+    fn a_resumed_run_forgets_what_was_lost_and_keeps_its_bytes() {
+        let mut board = board(200);
+        board.take(500.0, &listening(7));
+        assert!(board.snapshot().workers.iter().all(|worker| worker.state == WorkerState::Away));
+        board.take(
+            500.0,
+            &Event::Resumed { round: Round(150), incarnation: 1, reason: "from a snapshot".into() },
+        );
+        let run = board.snapshot();
+        assert_eq!((run.round, run.incarnation, run.phase), (150, 1, Phase::Running));
+        assert_eq!(run.series.round.last(), Some(&150));
+        assert_eq!(run.history_rounds.last(), Some(&150));
+        board.take(501.0, &committed(150, Some(1.0)));
+        board.take(501.0, &traffic(151, 10));
+        let run = board.snapshot();
+        assert_eq!(run.bytes.round_up, 7 * (150 * 200 + 10));
+        assert!((run.training_seconds - 21.0).abs() < 1e-6, "{}", run.training_seconds);
+        assert_eq!(run.series.round.last(), Some(&151));
+    }
+
+    #[test]
+    fn what_happens_to_a_worker_is_said_with_its_reason() {
+        let mut board = board(10);
+        let left =
+            Event::Left { slot: slot(2), name: "worker-2".into(), round: Round(10), reason: "reset".into() };
+        board.take(102.0, &left);
+        board.take(103.0, &Event::Diverged { slot: slot(3), round: Round(10), reason: "sent again".into() });
+        let run = board.snapshot();
+        assert!(run.health.more.ends_with("1 is away: worker-2."), "{}", run.health.more);
+        assert_eq!((run.workers[1].state, run.workers[1].last.as_str()), (WorkerState::Away, "left: reset"));
+        assert_eq!(run.workers[2].last, "its replica differed: sent again");
+        let entry = &run.entries[run.entries.len() - 2];
+        assert_eq!((entry.event.as_str(), entry.slot, entry.warning), ("left", Some(slot(2)), true));
+        assert!(entry.words.contains("worker 2 (worker-2) left in round 10: reset"));
+        for at in 0..300 {
+            board.take(104.0, &Event::Late { slot: slot(1), chunks: at });
+        }
+        let run = board.snapshot();
+        assert_eq!((run.entries.len(), run.workers[0].late_chunks), (MOST_ENTRIES, 299));
+        assert_eq!(run.entries[0].id, run.entries_before);
+    }
+
+    #[test]
+    fn the_end_is_the_end_and_a_loss_that_is_not_finite_is_none() {
+        let mut board = board(100);
+        board.take(110.5, &committed(100, None));
+        let evaluated = Event::Evaluated { round: Round(50), test_loss: Some(0.5), test_accuracy: 0.75 };
+        board.take(110.6, &evaluated);
+        let finished = Event::Finished {
+            round: Round(101),
+            reason: "all rounds are done".into(),
+            digest: String::new(),
+            replicas_identical: true,
+            replicas: 7,
+            workers: Vec::new(),
+        };
+        board.take(111.0, &finished);
+        let run = board.snapshot();
+        assert_eq!((run.phase, run.loss), (Phase::Finished, None));
+        assert_eq!(run.series.loss.last(), Some(&None));
+        assert_eq!((run.evaluations[0].seconds, run.evaluations[0].bytes), (5.0, 2 * 7 * 150 * 50));
+        assert!((run.pace.rounds_per_second - 101.0 / 10.5).abs() < 1e-6);
+        // To the last digit floats come back only with a feature of the library that costs time.
+        let back: Snapshot = serde_json::from_str(&serde_json::to_string(&run).unwrap()).unwrap();
+        assert_eq!((back.version, back.workers.len(), back.entries), (1, 7, run.entries));
+    }
+}
