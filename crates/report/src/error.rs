@@ -23,6 +23,9 @@ pub enum Error {
         /// What the plotting library says.
         reason: String,
     },
+    /// There is nothing to write letters with.
+    #[error("this system has no fonts to draw pictures with: install some, as Debian's fonts-dejavu-core")]
+    NoFonts,
     /// The system refused.
     #[error("cannot {doing} {path}: {source}")]
     Io {

@@ -20,6 +20,7 @@ mod escape;
 mod html;
 mod markdown;
 mod plot;
+mod png;
 mod report;
 mod table;
 mod text;

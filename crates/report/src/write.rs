@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
+use crate::png::Printer;
 use crate::{Axis, Error, Report, Scale, draw, html, markdown};
 
 /// A plot that is drawn: with the section's, its id is the name of its file.
@@ -40,6 +41,26 @@ impl Report {
         files.push((directory.join("report.html"), html::page(self, &figures)));
         fs::create_dir_all(directory).map_err(Error::io("make", directory))?;
         replace_all(&files)
+    }
+
+    /// Writes every plot as `SECTION-PLOT.png` as well, twice as large as on the page, with the system's fonts.
+    ///
+    /// # Errors
+    /// As those of [`write`](Self::write); [`Error::NoFonts`] where there are no letters to write with.
+    pub fn write_pngs(&self, directory: &Path) -> Result<(), Error> {
+        self.check()?;
+        let printer = Printer::new()?;
+        for figure in self.figures()?.iter().flatten() {
+            let path = directory.join(format!("{}.png", figure.id));
+            let png =
+                printer.png(&figure.svg).map_err(|reason| Error::Draw { plot: figure.id.clone(), reason })?;
+            let temporary = temporary(&path);
+            fs::write(&temporary, png).and_then(|()| fs::rename(&temporary, &path)).map_err(|error| {
+                let _ = fs::remove_file(&temporary);
+                Error::io("write", &path)(error)
+            })?;
+        }
+        Ok(())
     }
 
     /// Drawn plots, by section.
@@ -132,9 +153,12 @@ fn check_range(axis: &Axis, part: &str) -> Result<(), Error> {
     }
 }
 
+fn temporary(path: &Path) -> PathBuf {
+    path.with_added_extension(format!("partial-{}", std::process::id()))
+}
+
 /// Writes files beside their places, then gives all of them their names.
 fn replace_all(files: &[(PathBuf, String)]) -> Result<(), Error> {
-    let temporary = |path: &Path| path.with_added_extension(format!("partial-{}", std::process::id()));
     let write = |path: &Path, text: &str| {
         let mut file = File::create(temporary(path))?;
         file.write_all(text.as_bytes())?;
