@@ -7,12 +7,14 @@
 //!
 //! - [`kernels`]: packing, tallying, deciding and applying.
 //! - [`exchange`]: a whole round of workers and a server.
+//! - [`doctor`]: whether a machine is fit to take part.
 //! - [`plan`]: what a step takes, predicted, and what was measured beside it.
 //!
 //! It prints nothing: who calls [`kernels::run`] is told of every group as it is done, and gets a
 //! [`kernels::Report`], which is text for people and JSON for programs.
 #![forbid(unsafe_code)]
 
+pub mod doctor;
 mod error;
 pub mod exchange;
 pub mod kernels;
