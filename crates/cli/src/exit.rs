@@ -184,11 +184,23 @@ impl From<signvote_ledger::Error> for Failure {
     }
 }
 
+impl From<signvote_dashboard::Error> for Failure {
+    fn from(error: signvote_dashboard::Error) -> Self {
+        use signvote_dashboard::Error;
+        let exit = match error {
+            Error::Listen { .. } => Exit::Network,
+            _ => Exit::Usage,
+        };
+        Self::new(exit, error.to_string())
+    }
+}
+
 impl From<signvote_observe::Error> for Failure {
     fn from(error: signvote_observe::Error) -> Self {
         use signvote_observe::Error;
         let exit = match &error {
             Error::NoRun { .. }
+            | Error::NoEvent { .. }
             | Error::Malformed { .. }
             | Error::OtherModel { .. }
             | Error::Checkpoint { .. }

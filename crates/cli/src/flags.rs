@@ -11,14 +11,17 @@ use signvote_learn::Partition;
 use crate::exit::Failure;
 
 mod bench;
+mod doctoring;
 mod learning;
 mod planning;
 mod serving;
 mod simulating;
 mod stepping;
+mod watching;
 
 use crate::logs::LogFlags;
 pub(crate) use bench::{BenchExchangeFlags, BenchKernelsFlags, ExchangeRole};
+pub(crate) use doctoring::DoctorFlags;
 pub(crate) use learning::{CastName, EvalFlags, ExportFlags, LearnFlags, LocalFlags, ModelsFlags};
 pub(crate) use planning::{CostFlags, PlanFlags};
 pub(crate) use serving::{
@@ -27,6 +30,7 @@ pub(crate) use serving::{
 };
 pub(crate) use simulating::{ReproduceFlags, SimulateFlags};
 pub(crate) use stepping::StepFlags;
+pub(crate) use watching::{ReportFlags, ViewFlags, WatchFlags};
 
 /// Train neural networks by majority vote: every worker sends one bit per gradient coordinate, the server
 /// answers with the majority's bit, and liars have one vote each.
@@ -54,8 +58,14 @@ pub(crate) enum Command {
     Shard(ShardFlags),
     /// Say how the run of a server stands.
     Status(StatusFlags),
+    /// Say whether this machine is fit to take part, and with an address how it reaches a server.
+    Doctor(DoctorFlags),
     /// Replay a run from its log: recompute every verdict and the final digest, check voters and signatures.
     Audit(AuditFlags),
+    /// Show a run from its directory, over or not, as its live page does.
+    View(ViewFlags),
+    /// Compare runs on one page: curves by round, byte and time, communication, robustness.
+    Report(ReportFlags),
     /// List the models.
     Models(ModelsFlags),
     /// Evaluate a model on held-out data: that of a run, or any file with PyTorch's names.
@@ -92,7 +102,10 @@ impl Command {
             Self::Simulate(flags) => flags.quiet = true,
             Self::Reproduce(flags) => flags.quiet = true,
             Self::Status(_)
+            | Self::Doctor(_)
             | Self::Audit(_)
+            | Self::View(_)
+            | Self::Report(_)
             | Self::Models(_)
             | Self::Eval(_)
             | Self::Export(_)
@@ -372,6 +385,10 @@ pub(crate) struct TrainFlags {
     pub(crate) quiet: bool,
 
     #[command(flatten)]
+    #[serde(skip)]
+    pub(crate) watch: WatchFlags,
+
+    #[command(flatten)]
     #[serde(flatten)]
     pub(crate) learn: LearnFlags,
 
@@ -469,6 +486,10 @@ pub(crate) struct ServerFlags {
     #[arg(long, hide = true)]
     #[serde(skip)]
     pub(crate) lifeline: bool,
+
+    #[command(flatten)]
+    #[serde(skip)]
+    pub(crate) watch: WatchFlags,
 
     #[command(flatten)]
     #[serde(flatten)]

@@ -120,10 +120,7 @@ struct AboveBar;
 
 impl Write for AboveBar {
     fn write(&mut self, line: &[u8]) -> std::io::Result<usize> {
-        // Who reads it may be gone: no reason to end otherwise than told.
-        progress::above_bar(|| {
-            let _ = std::io::stderr().write_all(line);
-        });
+        progress::above_bar(line);
         Ok(line.len())
     }
 
@@ -198,7 +195,7 @@ pub(crate) fn event(event: &Event, calm: bool) {
                 "a worker left"
             );
         }
-        Event::Started { dimension, workers } => {
+        Event::Started { dimension, workers, .. } => {
             info!(event = "started", dimension, workers, "the first round is open");
         }
         Event::Committed { round, voters, partial, eta, loss, accuracy, ties, holds, reason } => {
@@ -243,6 +240,9 @@ pub(crate) fn event(event: &Event, calm: bool) {
             let bytes = workers.iter().map(|row| row.round_up_bytes + row.round_down_bytes);
             let bytes: u64 = bytes.sum();
             trace!(event = "traffic", round = round.0, bytes, "bytes in rounds so far");
+        }
+        Event::Votes { round, .. } => {
+            trace!(event = "votes", round = round.0, "how votes stood to each other")
         }
         Event::Saved { round, path } => debug!(event = "saved", round = round.0, path, "the model was saved"),
         Event::Evaluated { round, test_loss, test_accuracy } => {

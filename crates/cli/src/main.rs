@@ -13,6 +13,8 @@ mod processes;
 mod progress;
 mod rules;
 mod summary;
+mod tui;
+mod watch;
 
 use std::process::ExitCode;
 
@@ -42,7 +44,10 @@ fn run() -> Result<Exit, Failure> {
         Command::Worker(flags) => commands::worker::run(&flags),
         Command::Shard(flags) => commands::shard::run(&flags),
         Command::Status(flags) => commands::status::run(&flags),
+        Command::Doctor(flags) => commands::doctor::run(&flags),
         Command::Audit(flags) => commands::audit::run(&flags),
+        Command::View(flags) => commands::view::run(&flags),
+        Command::Report(flags) => commands::report::run(&flags),
         Command::Models(flags) => commands::models::run(&flags),
         Command::Eval(flags) => commands::eval::run(&flags),
         Command::FindRate(flags) => commands::find_rate::run(&flags),

@@ -19,10 +19,40 @@ pub(crate) fn bar_is(bar: Option<&ProgressBar>) {
     *BAR.lock().unwrap_or_else(PoisonError::into_inner) = bar.cloned();
 }
 
-/// Takes the bar away while something is written to stderr.
-pub(crate) fn above_bar(write: impl FnOnce()) {
+/// What was to be written while a full screen had the terminal; `None` while none has.
+static HELD: Mutex<Option<Vec<u8>>> = Mutex::new(None);
+/// Bytes of that that are kept: the last ones.
+const MOST_HELD: usize = 1 << 20;
+
+/// A full screen has the terminal from now on: what is written to stderr waits.
+pub(crate) fn hold() {
+    HELD.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_default();
+}
+
+/// The terminal is free again: writes what has waited.
+pub(crate) fn release() {
+    let held = HELD.lock().unwrap_or_else(PoisonError::into_inner).take();
+    above_bar(&held.unwrap_or_default());
+}
+
+fn is_held() -> bool {
+    HELD.lock().unwrap_or_else(PoisonError::into_inner).is_some()
+}
+
+/// Writes to stderr, above the bar if there is one; while a full screen has the terminal, afterwards. Who reads it may be gone: that is
+/// no reason to panic, and end otherwise than told.
+pub(crate) fn above_bar(bytes: &[u8]) {
+    if let Some(held) = &mut *HELD.lock().unwrap_or_else(PoisonError::into_inner) {
+        held.extend_from_slice(bytes);
+        let surplus = held.len().saturating_sub(MOST_HELD);
+        held.drain(..surplus);
+        return;
+    }
     // Cloned, and unlocked again: drawing has a lock of its own.
     let bar = BAR.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    let write = || {
+        let _ = std::io::stderr().write_all(bytes);
+    };
     match bar {
         Some(bar) => bar.suspend(write),
         None => write(),
@@ -36,11 +66,9 @@ pub(crate) fn error(failure: &Failure) {
     }
 }
 
-/// Prints a line on stderr. Who reads it may be gone: that is no reason to panic, and end otherwise than told.
+/// Prints a line on stderr.
 pub(crate) fn line(text: &str) {
-    above_bar(|| {
-        let _ = writeln!(std::io::stderr(), "{text}");
-    });
+    above_bar(format!("{text}\n").as_bytes());
 }
 
 /// Which instruction set the kernels use here, and why.
@@ -121,7 +149,7 @@ impl Progress {
 
     pub(crate) fn event(&mut self, event: &Event) {
         match event {
-            Event::Started { dimension, workers } => {
+            Event::Started { dimension, workers, .. } => {
                 self.say(&format!(
                     "{workers} workers are there, {} coordinates each",
                     grouped(*dimension as u64)
@@ -148,37 +176,24 @@ impl Progress {
                 );
                 self.epoch_line(round.0, Some(test));
             }
-            Event::Left { slot, name, round, reason } if !self.over && round.0 < self.rounds => {
-                self.say(&format!("worker {slot} ({name}) left in round {round}: {reason}"));
+            Event::Left { round, .. } if !self.over && round.0 < self.rounds => self.say_what(event),
+            Event::Joined { round, .. } | Event::ShardJoined { round, .. } if round.0 > 0 => {
+                self.say_what(event)
             }
-            Event::Joined { slot, name, round, reason } if round.0 > 0 => {
-                self.say(&format!("worker {slot} ({name}) joined in round {round}: {reason}"));
-            }
-            Event::ShardJoined { name, address, round, .. } if round.0 > 0 => {
-                self.say(&format!("shard {name} at {address} enrolled in round {round}"));
-            }
-            Event::ShardLost { name, round, chunks, reason, .. } if !self.over => {
-                self.say(&format!("shard {name} is gone in round {round}, {chunks} chunks move: {reason}"));
-            }
-            Event::ShardOutvoted { name, round, reason, .. } => {
-                self.say(&format!("shard {name} tallied falsely in round {round}: {reason}"));
-            }
-            Event::Refused { name, reason } if !self.over => {
-                let who = if name.is_empty() { "a peer" } else { name };
-                self.say(&format!("{who} did not get in: {reason}"));
-            }
-            Event::Late { slot, chunks } => {
-                self.say(&format!("worker {slot} was late: {chunks} chunks dropped so far"));
-            }
-            Event::NonFinite { slot, round, coordinates } => {
-                let n = grouped(*coordinates);
-                self.say(&format!("worker {slot} abstained in {n} coordinates of round {round}: not finite"));
-            }
-            Event::Diverged { slot, round, reason } => {
-                self.say(&format!("worker {slot}'s replica differs after round {round}: {reason}"));
-            }
+            Event::ShardLost { .. } | Event::Refused { .. } if !self.over => self.say_what(event),
+            Event::ShardOutvoted { .. }
+            | Event::Late { .. }
+            | Event::NonFinite { .. }
+            | Event::Diverged { .. } => self.say_what(event),
             Event::Finished { .. } => self.ending(),
             _ => {}
+        }
+    }
+
+    /// An event's own words.
+    fn say_what(&self, event: &Event) {
+        if let Some(sentence) = event.sentence() {
+            self.say(&sentence);
         }
     }
 
@@ -208,7 +223,7 @@ impl Progress {
             accuracies: Vec::new(),
             pace: String::new(),
         });
-        if self.quiet {
+        if self.quiet || is_held() {
             return;
         }
         let bar = ProgressBar::new(rounds);

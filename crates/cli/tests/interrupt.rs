@@ -39,7 +39,7 @@ fn an_interrupted_run_keeps_its_model_and_no_process() {
         // The best model is there once the first is evaluated.
         let mut files = names(&here.join("run"));
         files.retain(|name| name != "best.safetensors");
-        assert_eq!(files, ["config.toml", "events.jsonl", "model.safetensors", "workers"]);
+        assert_eq!(files, ["config.toml", "events.jsonl", "model.safetensors", "tensorboard", "workers"]);
         // What the line says is what is there.
         let rounds = run(&here, "eval run --json").succeeded().json()["rounds"].as_u64().expect("a count");
         assert!(rounds >= 104, "an epoch of three workers: {rounds}");

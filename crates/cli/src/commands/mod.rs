@@ -11,11 +11,13 @@ pub(crate) mod audit;
 pub(crate) mod bench;
 pub(crate) mod bench_exchange;
 pub(crate) mod certs;
+pub(crate) mod doctor;
 pub(crate) mod eval;
 pub(crate) mod export;
 pub(crate) mod find_rate;
 pub(crate) mod models;
 pub(crate) mod plan;
+pub(crate) mod report;
 pub(crate) mod reproduce;
 mod runs;
 pub(crate) mod server;
@@ -23,6 +25,7 @@ pub(crate) mod shard;
 pub(crate) mod simulate;
 pub(crate) mod status;
 pub(crate) mod train;
+pub(crate) mod view;
 pub(crate) mod worker;
 
 /// Prints a result on stdout. Who reads it may be gone: that is no reason to end a run with a panic.

@@ -94,7 +94,7 @@ fn command(flags: &ReproduceFlags) -> String {
     format!("signvote reproduce {} --out {}{quick}", flags.names().join(" "), flags.out.display())
 }
 
-fn machine() -> String {
+pub(super) fn machine() -> String {
     let machine = Machine::here();
     format!("{}, {} cores", machine.cpu, machine.cores)
 }

@@ -27,9 +27,10 @@ use crate::flags::{Aggregate, Deadline, OnFullDisk, SameIdentity, ServerFlags, T
 use crate::processes::{runtime, told_to_stop};
 use crate::progress::{self, Progress};
 use crate::rules::seconds;
+use crate::watch::Watch;
 use recorder::{Average, Recorder, Store};
 
-/// Rounds between two counts of bytes in the log.
+/// Rounds between two counts of bytes, and of votes, in the log.
 const TRAFFIC_EVERY: u64 = 10;
 /// How long the workers of a run that goes on may take to start.
 const RESTARTING: Duration = Duration::from_secs(120);
@@ -66,6 +67,12 @@ pub(crate) fn run(flags: &ServerFlags) -> Result<Exit, Failure> {
             Store::Model => None,
             _ => Some(signvote_ledger::lock(&directory.config(), directory.path())?),
         };
+        // Who started this process watches the run itself.
+        let quiet = flags.quiet || flags.print_events;
+        let watch = match flags.lifeline {
+            true => None,
+            false => Some(Watch::start(&flags.watch, &directory, quiet)?),
+        };
         // Never to be saved before the end, it has only one part.
         let part = if flags.save_every == 0 { flags.rounds } else { flags.save_every };
         let mut recorder = Recorder {
@@ -79,7 +86,8 @@ pub(crate) fn run(flags: &ServerFlags) -> Result<Exit, Failure> {
             average,
             average_every: flags.average_every,
             print_events: flags.print_events,
-            progress: Progress::new(flags.quiet || flags.print_events, part, flags.rounds, false),
+            progress: Progress::new(quiet, part, flags.rounds, false),
+            watch,
             traffic: Vec::new(),
             ended: None,
             stopped,
@@ -289,6 +297,7 @@ fn config(flags: &ServerFlags, run: RunId) -> Result<Config, Failure> {
     config.record_ballots = serving.record_ballots;
     random(&mut config.secret);
     config.return_grace = seconds("return-grace", serving.return_grace, true)?;
+    config.votes_every = TRAFFIC_EVERY;
     Ok(config)
 }
 
@@ -341,7 +350,7 @@ fn new_run_id() -> RunId {
 }
 
 /// Hashes under keys that the standard library draws at random, 8 bytes each.
-fn random(bytes: &mut [u8]) {
+pub(crate) fn random(bytes: &mut [u8]) {
     for part in bytes.chunks_mut(8) {
         let hash = RandomState::new().build_hasher().finish().to_le_bytes();
         part.copy_from_slice(&hash[..part.len()]);

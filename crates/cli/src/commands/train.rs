@@ -22,12 +22,13 @@ use super::{config_text, model_so_far, print, run_directory, write_config};
 use crate::exit::{Exit, Failure};
 use crate::flags::{
     Aggregate, CastName, IdentityFlags, RuleFlags, ServerFlags, ServingFlags, TopologyKind, TrainFlags,
-    WorkerFlags, to_words,
+    WatchFlags, WorkerFlags, to_words,
 };
 use crate::logs::{self, LogFlags, LogLevel};
 use crate::processes::{News, Process, runtime, told_to_stop};
 use crate::progress::{self, Progress};
 use crate::summary::{Summary, bytes_per_round};
+use crate::watch::Watch;
 
 /// How long processes may take to end once they have been asked to.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -98,6 +99,7 @@ pub(crate) fn run(flags: &TrainFlags, logs: LogFlags) -> Result<Exit, Failure> {
     };
     let mut progress = Progress::new(flags.quiet, per_epoch, rounds, true);
     progress.is_text = split.test.shape().predictions() > 1;
+    let watch = Watch::start(&flags.watch, &directory, flags.quiet)?;
     runtime()?.block_on(async {
         let mut run = Run {
             flags,
@@ -107,6 +109,7 @@ pub(crate) fn run(flags: &TrainFlags, logs: LogFlags) -> Result<Exit, Failure> {
             directory,
             split: Arc::new(split),
             progress,
+            watch,
             processes: HashMap::new(),
             last_words: HashMap::new(),
             named_error: HashSet::new(),
@@ -121,6 +124,7 @@ pub(crate) fn run(flags: &TrainFlags, logs: LogFlags) -> Result<Exit, Failure> {
         let outcome = run.go(&sender, &mut news).await;
         // However it went, nothing is left running, and the server has saved what it could.
         let cause = run.end_all(&mut news).await;
+        run.watch.close();
         outcome.map_err(|failure| cause.unwrap_or(failure))
     })
 }
@@ -226,6 +230,7 @@ struct Run<'a> {
     directory: RunDirectory,
     split: Arc<Split>,
     progress: Progress,
+    watch: Watch,
     /// Those that have not ended.
     processes: HashMap<Name, Process>,
     /// The last line that each said on stderr.
@@ -309,6 +314,7 @@ impl Run<'_> {
             run_dir: None,
             restore: None,
             average_every: 0,
+            watch: WatchFlags::default(),
             quiet: false,
             print_events: false,
             lifeline: false,
@@ -419,6 +425,7 @@ impl Run<'_> {
         let event: Event = serde_json::from_str(line)
             .map_err(|error| Failure::internal("the server said what is no event", &error))?;
         self.progress.event(&event);
+        self.watch.take(&event);
         let facts = &mut self.facts;
         match &event {
             Event::Started { .. } => facts.started = Some(Instant::now()),
@@ -477,6 +484,7 @@ impl Run<'_> {
             Event::Evaluated { round, test_loss: finite(loss.mean_loss), test_accuracy: loss.accuracy() };
         logs::event(&event, true);
         self.progress.event(&event);
+        self.watch.take(&event);
         let score = self.score(finite(loss.mean_loss), loss.accuracy());
         if score > self.best {
             let SavedModel { layout, x, settings, .. } = model;

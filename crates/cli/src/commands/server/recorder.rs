@@ -16,6 +16,7 @@ use crate::flags::OnFullDisk;
 use crate::logs;
 use crate::progress::Progress;
 use crate::summary::server_table;
+use crate::watch::Watch;
 
 /// Where rounds go.
 pub(super) enum Store {
@@ -70,6 +71,8 @@ pub(super) struct Recorder {
     pub(super) average_every: u64,
     pub(super) print_events: bool,
     pub(super) progress: Progress,
+    /// What watches the run, if this process does.
+    pub(super) watch: Option<Watch>,
     pub(super) traffic: Vec<Traffic>,
     /// How it ended.
     pub(super) ended: Option<Event>,
@@ -90,6 +93,9 @@ impl Recorder {
         }
         if self.stopped.load(Relaxed) {
             self.progress.ending();
+        }
+        if let Some(watch) = &mut self.watch {
+            watch.take(event);
         }
         logs::event(event, self.progress.covers(event));
         self.progress.event(event);
@@ -194,7 +200,10 @@ impl Recorder {
         ControlFlow::Break(reason)
     }
 
-    pub(super) fn finish(self, quiet: bool) -> Result<Exit, Failure> {
+    pub(super) fn finish(mut self, quiet: bool) -> Result<Exit, Failure> {
+        if let Some(watch) = self.watch.take() {
+            watch.close();
+        }
         if let Some(failure) = self.failure {
             return Err(match self.store {
                 Store::Ledger(_) => {
