@@ -103,7 +103,8 @@ export interface Worker {
 }
 
 export interface Rule {
-  median: Maybe;
+  low: Maybe;
+  high: Maybe;
   limit: Maybe;
   words: string;
 }

@@ -83,7 +83,7 @@ export function snapshot(round, options = {}) {
       up_bytes: Math.round(round * (DIMENSION / 8 + 24)) + 4100,
       down_bytes: Math.round(round * (DIMENSION / 8 + 24)) + 441_000,
       apart,
-      verdict: limit === null ? '' : apart ? 'agrees much less than the others: 56.0%, 13.1 points below the median worker' : 'votes like the others',
+      verdict: limit === null ? '' : apart ? 'agrees much less than the others: in 56.0%, where most agree in 68.6% to 69.3%' : 'votes like the others',
       last: slot === 5 ? 'missed the deadline of round 88' : `joined in round ${slot % 3}`,
     };
   });
@@ -139,12 +139,12 @@ export function snapshot(round, options = {}) {
     workers: list,
     history_rounds,
     rule: {
-      median: limit === null ? null : 0.691,
+      low: limit === null ? null : 0.686, high: limit === null ? null : 0.693,
       limit,
       words:
         limit === null
           ? 'No worker is set apart before 3 have voted.'
-          : "The median worker agrees with the verdict in 69.1% of its votes. Set apart is who agrees in less than 65.0%: that is more than 4.1 points below, the larger of 4 points and 4 times the median distance from the median. Such a worker lies, is broken, or has data unlike the others'.",
+          : "4 of 7 workers agree with the verdict in 68.6% to 69.3% of their votes: the tightest range that holds more than half of them. Set apart is who agrees in less than 64.6%: that is 4.0 points below it, its own width or 4 points, whichever is more. Such a worker lies, is broken, or has data unlike the others'.",
     },
     margins,
     entries: log,

@@ -38,6 +38,10 @@ pub struct Board {
     /// Bytes of an earlier server of the run, which a new one does not know of.
     bytes_before: Vec<Traffic>,
     traffic: Vec<Traffic>,
+    /// What all rounds so far would have taken each way as f32, and whether bytes were told that include the last of them: only
+    /// then the two are of the same rounds.
+    f32_each_way: u64,
+    told: bool,
     /// When rounds were last open, in seconds since 1970.
     open_since: Option<f64>,
     changes: u64,
@@ -102,6 +106,8 @@ impl Board {
             clock: VecDeque::new(),
             bytes_before: Vec::new(),
             traffic: Vec::new(),
+            f32_each_way: 0,
+            told: false,
             open_since: None,
             changes: 0,
         }
@@ -148,7 +154,10 @@ impl Board {
                 run.reason.clone_from(reason);
                 (run.voters, run.ties, run.holds) = (*voters as u64, *ties as u64, *holds as u64);
                 run.eta = Some(f64::from(*eta));
-                run.bytes.f32_each_way += 4 * run.dimension * *voters as u64;
+                self.f32_each_way += 4 * run.dimension * *voters as u64;
+                if std::mem::take(&mut self.told) {
+                    run.bytes.f32_each_way = self.f32_each_way;
+                }
                 if let Some(since) = self.open_since.replace(time) {
                     run.training_seconds += (time - since).max(0.0);
                 }
@@ -173,6 +182,8 @@ impl Board {
             Event::Votes { round, workers, margins } => self.take_votes(round.0, workers, margins),
             Event::Traffic { workers, .. } => {
                 self.traffic.clone_from(workers);
+                // Of a round that is being committed, or of the last one, they are told before that.
+                self.told = true;
                 let all = self.total_traffic();
                 let sum = |of: fn(&Traffic) -> u64| all.iter().map(of).sum();
                 let bytes = &mut self.snapshot.bytes;
@@ -227,10 +238,12 @@ impl Board {
             }
             Event::Paused { reason, .. } => {
                 (run.phase, self.open_since) = (Phase::Paused, None);
+                run.bytes.f32_each_way = self.f32_each_way;
                 run.reason.clone_from(reason);
             }
             Event::Finished { reason, workers, .. } => {
                 (run.phase, self.open_since) = (Phase::Finished, None);
+                run.bytes.f32_each_way = self.f32_each_way;
                 run.reason.clone_from(reason);
                 for record in workers {
                     if let Some(worker) = run.workers.get_mut(record.slot.index()) {
@@ -354,10 +367,11 @@ impl Board {
         let last_told = self.clock.iter().find(|tick| tick.bytes == last.bytes).unwrap_or(last);
         let span = last_told.time - first_told.time;
         let bytes = last_told.bytes.saturating_sub(first_told.bytes) as f64;
+        let dense = last_told.f32_each_way - first_told.f32_each_way;
         Pace {
             rounds_per_second: last.round.saturating_sub(first.round) as f64 / seconds,
             bytes_per_second: if span > 0.0 { bytes / span } else { 0.0 },
-            f32_bytes_per_second: 2.0 * (last.f32_each_way - first.f32_each_way) as f64 / seconds,
+            f32_bytes_per_second: if span > 0.0 { 2.0 * dense as f64 / span } else { 0.0 },
         }
     }
 

@@ -4,45 +4,46 @@ use crate::snapshot::Rule;
 
 /// Agreement may always differ by this much: batches do.
 const FLOOR: f64 = 0.04;
-/// So many times the median distance from the median.
-const SPREADS: f64 = 4.0;
-/// Below so many workers a median says nothing.
+/// Below so many workers nobody is in the majority.
 const FEWEST: usize = 3;
 
 /// The rule over these workers' agreements.
 ///
-/// The limit is m − max(0.04, 4·s), where m is the median agreement and s the median distance from it. While those who lie are fewer
-/// than half, both medians are those of honest workers, whatever the liars do. Of an even number m is the upper median and s the
-/// lower one, so that of four workers two liars are still seen.
+/// Of all ranges that hold the agreements of more than half of the workers, the tightest is what *most* agree in; the limit lies below
+/// it, by its own width or by [`FLOOR`], whichever is more. (The shortest half is a robust measure of place and scale: Rousseeuw
+/// and Leroy 1987, "Robust Regression and Outlier Detection", section 4.3. A median with the median distance from it is worse here: with
+/// three liars of seven it is the lowest honest worker.) While those who lie are fewer than half there is an honest worker in
+/// every such range, and liars are in the tightest only if they are nearer to honest workers than those are to each other.
 pub(crate) fn rule(agreements: &[Option<f64>]) -> Rule {
-    let known: Vec<f64> = agreements.iter().flatten().copied().collect();
+    let mut known: Vec<f64> = agreements.iter().flatten().copied().collect();
     if known.len() < FEWEST {
         let words = format!("No worker is set apart before {FEWEST} have voted.");
-        return Rule { median: None, limit: None, words };
+        return Rule { low: None, high: None, limit: None, words };
     }
-    let median = of_sorted(known.clone(), known.len() / 2);
-    let distances = known.iter().map(|agreement| (agreement - median).abs());
-    let spread = of_sorted(distances.collect(), (known.len() - 1) / 2);
-    let limit = median - FLOOR.max(SPREADS * spread);
+    known.sort_by(f64::total_cmp);
+    let most = known.len() / 2 + 1;
+    let ranges = known.windows(most).map(|window| (window[0], window[most - 1]));
+    // Of equally tight ones the highest.
+    let tightest = ranges.min_by(|a, b| (a.1 - a.0).total_cmp(&(b.1 - b.0)).then(b.0.total_cmp(&a.0)));
+    let (low, high) = tightest.unwrap_or((0.0, 1.0));
+    let limit = low - FLOOR.max(high - low);
     let words = format!(
-        "The median worker agrees with the verdict in {:.1}% of its votes. Set apart is who agrees in less than {:.1}%: that is \
-         more than {:.1} points below, the larger of 4 points and 4 times the median distance from the median. Such a worker lies, \
-         is broken, or has data unlike the others'.",
-        100.0 * median,
+        "{most} of {} workers agree with the verdict in {:.1}% to {:.1}% of their votes: the tightest range that holds more than half \
+         of them. Set apart is who agrees in less than {:.1}%: that is {:.1} points below it, its own width or 4 points, \
+         whichever is more. Such a worker lies, is broken, or has data unlike the others'.",
+        known.len(),
+        100.0 * low,
+        100.0 * high,
         100.0 * limit,
-        100.0 * (median - limit)
+        100.0 * (low - limit)
     );
-    Rule { median: Some(median), limit: Some(limit), words }
-}
-
-fn of_sorted(mut values: Vec<f64>, at: usize) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values[at]
+    Rule { low: Some(low), high: Some(high), limit: Some(limit), words }
 }
 
 /// What is said of one worker.
 pub(crate) fn verdict(rule: &Rule, agreement: Option<f64>) -> (bool, String) {
-    let (Some(agreement), Some(median), Some(limit)) = (agreement, rule.median, rule.limit) else {
+    let (Some(agreement), Some(low), Some(high), Some(limit)) = (agreement, rule.low, rule.high, rule.limit)
+    else {
         return (false, String::new());
     };
     if agreement >= limit {
@@ -53,8 +54,8 @@ pub(crate) fn verdict(rule: &Rule, agreement: Option<f64>) -> (bool, String) {
     } else {
         "agrees much less than the others"
     };
-    let (own, points) = (100.0 * agreement, 100.0 * (median - agreement));
-    (true, format!("{how}: {own:.1}%, {points:.1} points below the median worker"))
+    let [own, low, high] = [agreement, low, high].map(|share| 100.0 * share);
+    (true, format!("{how}: in {own:.1}%, where most agree in {low:.1}% to {high:.1}%"))
 }
 
 #[cfg(test)]
@@ -70,9 +71,14 @@ mod tests {
     #[test]
     fn liars_below_half_are_set_apart_and_honest_workers_are_not() {
         assert_eq!(apart(&[0.56, 0.563, 0.558, 0.691, 0.688, 0.693, 0.69]), [0, 1, 2]);
-        assert_eq!(apart(&[0.5, 0.5, 0.67, 0.68]), [0, 1], "half of an even number");
+        assert_eq!(
+            apart(&[0.542, 0.553, 0.551, 0.681, 0.716, 0.715, 0.683]),
+            [0, 1, 2],
+            "measured late in a run"
+        );
+        assert_eq!(apart(&[0.5, 0.67, 0.68, 0.66]), [0]);
         assert_eq!(apart(&[0.673, 0.667, 0.675, 0.676, 0.669, 0.669, 0.668]), [0; 0]);
-        assert_eq!(apart(&[0.2, 0.9]), [0; 0], "a median of two says nothing");
+        assert_eq!(apart(&[0.2, 0.9]), [0; 0], "there is no majority of two");
     }
 
     #[test]
@@ -84,12 +90,17 @@ mod tests {
     #[test]
     fn it_is_said_in_words() {
         let rule = rule(&[0.4, 0.56, 0.69, 0.7, 0.69, 0.71, 0.7].map(Some));
-        assert!(rule.words.contains("median worker agrees with the verdict in 69.0%"), "{}", rule.words);
+        assert!(
+            rule.words.starts_with("4 of 7 workers agree with the verdict in 69.0% to 70.0%"),
+            "{}",
+            rule.words
+        );
+        assert!(rule.words.contains("less than 65.0%: that is 4.0 points below it"), "{}", rule.words);
         assert_eq!(
             verdict(&rule, Some(0.4)).1,
-            "votes against the verdict more often than with it: 40.0%, 29.0 points below the median worker"
+            "votes against the verdict more often than with it: in 40.0%, where most agree in 69.0% to 70.0%"
         );
-        assert!(verdict(&rule, Some(0.56)).1.starts_with("agrees much less than the others: 56.0%"));
+        assert!(verdict(&rule, Some(0.56)).1.starts_with("agrees much less than the others: in 56.0%"));
         assert_eq!(verdict(&rule, Some(0.69)), (false, "votes like the others".into()));
         assert_eq!(verdict(&rule, None), (false, String::new()));
     }

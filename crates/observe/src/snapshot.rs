@@ -214,8 +214,10 @@ pub struct Worker {
 /// What sets workers apart.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Rule {
-    /// The median worker's agreement.
-    pub median: Option<f64>,
+    /// The lowest agreement of those who make up most workers.
+    pub low: Option<f64>,
+    /// The highest.
+    pub high: Option<f64>,
     /// Who agrees less than this is set apart.
     pub limit: Option<f64>,
     /// The rule, in words.

@@ -1,4 +1,4 @@
-"""What TensorBoard reads of a run is what events.jsonl says: tensorboard.py RUN_DIR, with the package `tensorboard`."""
+"""What TensorBoard reads of a run is what events.jsonl says: beside_tensorboard.py RUN_DIR, with the package `tensorboard`."""
 
 import json
 import math
