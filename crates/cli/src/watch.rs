@@ -51,10 +51,14 @@ impl Watch {
         }
     }
 
+    /// Gives the terminal back: what is printed from now on is to be seen.
+    pub(crate) fn leave_screen(&mut self) {
+        self.screen.take();
+    }
+
     /// Ends it: who looks sees how the run ended.
     pub(crate) fn close(mut self) {
-        // First, so that whatever is printed now is seen.
-        self.screen.take();
+        self.leave_screen();
         if let Some(dashboard) = self.dashboard {
             dashboard.close();
         }

@@ -644,6 +644,7 @@ impl Run<'_> {
         signvote_observe::replace_file(&self.directory.result(), |out| writeln!(out, "{json}"))?;
         // It is over: nobody goes on from here.
         let _ = std::fs::remove_dir_all(self.directory.workers());
+        self.watch.leave_screen();
         if self.flags.json {
             self.progress.say(summary.table().trim_end());
             print(&json);

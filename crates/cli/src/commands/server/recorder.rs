@@ -85,7 +85,8 @@ pub(super) struct Recorder {
 
 impl Recorder {
     pub(super) fn record_event(&mut self, event: &Event) -> Result<(), Failure> {
-        self.log.append(event)?;
+        // Who watches is told, whether there is room for it on the disk or not.
+        let logged = self.log.append(event);
         if self.print_events {
             let json = serde_json::to_string(event)
                 .map_err(|error| Failure::internal("cannot write an event", &error))?;
@@ -99,7 +100,7 @@ impl Recorder {
         }
         logs::event(event, self.progress.covers(event));
         self.progress.event(event);
-        Ok(())
+        Ok(logged?)
     }
 
     fn save(&mut self, election: &Server) -> Result<(), Failure> {
