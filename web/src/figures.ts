@@ -31,7 +31,7 @@ function figures(snapshot: Snapshot): Figure[] {
     {
       name: 'Rounds a second',
       value: begun ? format.short(pace.rounds_per_second) : format.NONE,
-      more: snapshot.phase === 'finished' ? 'over the whole run' : 'over the last ten seconds',
+      more: snapshot.phase === 'finished' ? 'over the whole run' : 'of late',
     },
     {
       name: 'Bytes a second',
@@ -46,7 +46,7 @@ function figures(snapshot: Snapshot): Figure[] {
     {
       name: 'Quorum',
       value: `${format.count(snapshot.quorum)} of ${format.count(snapshot.places)}`,
-      more: `which alone outvotes ${format.many(snapshot.tolerated_liars, 'liar')}; ${format.count(snapshot.voters)} voted last`,
+      more: `fewest ballots that decide; ${format.count(snapshot.voters)} voted last`,
     },
   ];
 }

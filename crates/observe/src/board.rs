@@ -1,6 +1,6 @@
 //! From events to a [`Snapshot`]: the one place where the figures of a run are made.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 use signvote_election::{Event, Slot, Traffic, WorkerState, WorkerVotes};
 
@@ -42,6 +42,8 @@ pub struct Board {
     /// then the two are of the same rounds.
     f32_each_way: u64,
     told: bool,
+    /// Who has been set apart at least once.
+    named: BTreeSet<Slot>,
     /// When rounds were last open, in seconds since 1970.
     open_since: Option<f64>,
     changes: u64,
@@ -108,6 +110,7 @@ impl Board {
             traffic: Vec::new(),
             f32_each_way: 0,
             told: false,
+            named: BTreeSet::new(),
             open_since: None,
             changes: 0,
         }
@@ -310,12 +313,23 @@ impl Board {
             (count > 0).then(|| sum / f64::from(count))
         };
         let of_late: Vec<_> = (0..places).map(of_late).collect();
-        let run = &mut self.snapshot;
+        let (run, mut news) = (&mut self.snapshot, Vec::new());
+        let run_time = run.time;
         run.rule = rule(&of_late);
         for (worker, agreement) in run.workers.iter_mut().zip(of_late) {
             worker.agreement = agreement;
             (worker.apart, worker.verdict) = verdict(&run.rule, agreement);
+            // Once of each: who comes and goes at the limit would fill the list.
+            if worker.apart && self.named.insert(worker.slot) {
+                let words =
+                    format!("worker {} ({}) is set apart: it {}", worker.slot, worker.name, worker.verdict);
+                news.push((worker.slot, words));
+            }
         }
+        for (slot, words) in news {
+            self.add_entry(run_time, "set_apart".into(), Some(slot), true, words);
+        }
+        let run = &mut self.snapshot;
         if !margins.is_empty() {
             let name =
                 |at: usize| self.tensors.get(at).cloned().unwrap_or_else(|| format!("tensor {}", at + 1));
@@ -391,12 +405,16 @@ impl Board {
                 | Event::NonFinite { .. }
                 | Event::Diverged { .. }
         );
-        let run = &mut self.snapshot;
         // At its end everyone leaves.
+        let run = &self.snapshot;
         let over = run.phase == Phase::Finished || (run.rounds > 0 && run.round >= run.rounds);
-        let warning = warning && !over;
+        self.add_entry(time, name, slot, warning && !over, words);
+    }
+
+    fn add_entry(&mut self, time: f64, event: String, slot: Option<Slot>, warning: bool, words: String) {
+        let run = &mut self.snapshot;
         let id = run.entries_before + run.entries.len() as u64;
-        run.entries.push(Entry { id, time, round: run.round, event: name, slot, warning, words });
+        run.entries.push(Entry { id, time, round: run.round, event, slot, warning, words });
         if run.entries.len() > MOST_ENTRIES {
             run.entries.remove(0);
             run.entries_before += 1;
@@ -715,9 +733,17 @@ mod tests {
         let apart: Vec<_> = run.workers.iter().filter(|it| it.apart).map(|it| it.name.as_str()).collect();
         assert_eq!(apart, ["worker-1", "worker-2", "worker-3"]);
         assert_eq!(run.workers[3].verdict, "votes like the others");
+        let entries: Vec<_> = run.entries.iter().filter(|it| it.event == "set_apart").collect();
+        assert_eq!(entries.len(), 3, "said once of each");
+        assert!(
+            entries[0].warning && entries[0].words.starts_with("worker 1 (worker-1) is set apart: it agrees")
+        );
         assert_eq!(run.health.level, Level::Bad);
         assert_eq!(run.health.words, "3 of 7 workers are set apart: worker-1, worker-2, worker-3.");
-        assert_eq!(run.health.more, "So far they are outvoted: a vote of 7 outvotes up to 3 blind liars.");
+        assert_eq!(
+            run.health.more,
+            "They still vote, and are outvoted: a vote of 7 outvotes up to 3 blind liars."
+        );
         assert_eq!(run.history_rounds.len(), 20);
         assert_eq!(run.workers[0].history, vec![Some(560); 20]);
         let margins = run.margins.unwrap();

@@ -17,9 +17,9 @@ pub(crate) fn health(run: &Snapshot) -> Health {
         let (voters, tolerated) = (run.voters, decision::tolerated_liars(run.voters as usize));
         let bound = format!("a vote of {voters} outvotes up to {tolerated} blind liars");
         more.push(if apart.len() > tolerated {
-            format!("They are more than the vote survives: {bound}.")
+            format!("They still vote, and are more than the vote survives: {bound}.")
         } else {
-            format!("So far they are outvoted: {bound}.")
+            format!("They still vote, and are outvoted: {bound}.")
         });
         let are = if apart.len() == 1 { "is" } else { "are" };
         (Level::Bad, format!("{} of {places} workers {are} set apart: {}.", apart.len(), names(&apart)))

@@ -251,7 +251,7 @@ pub struct Entry {
     pub time: f64,
     /// Rounds committed.
     pub round: u64,
-    /// The event's name, as in `events.jsonl`.
+    /// The event's name, as in `events.jsonl`; `set_apart` when a worker is set apart for the first time.
     pub event: String,
     /// Of whose place.
     pub slot: Option<Slot>,
