@@ -237,15 +237,13 @@ fn draw_curves(frame: &mut Frame<'_>, run: &Snapshot, area: Rect) {
         let (low, high) = (values().fold(f64::MAX, f64::min), values().fold(f64::MIN, f64::max));
         let (low, high) = if low < high { (low, high) } else { (0.0, 1.0) };
         let end = run.round.max(1) as f64;
-        let line = |name: &'static str, points| {
-            Dataset::default().name(name).marker(Marker::Braille).graph_type(GraphType::Line).data(points)
-        };
+        let set = |points| Dataset::default().data(points);
         let sets = vec![
-            line("batches", &trained).cyan(),
-            line("held-out", &tested).marker(Marker::Dot).graph_type(GraphType::Scatter).yellow(),
+            set(&trained).marker(Marker::Braille).graph_type(GraphType::Line).cyan(),
+            set(&tested).marker(Marker::Dot).graph_type(GraphType::Scatter).yellow(),
         ];
         let chart = Chart::new(sets)
-            .block(Block::new().title(Line::from(name).bold()))
+            .block(Block::new().title(Line::from(format!("{name}  line: batches, dots: held-out")).bold()))
             .x_axis(Axis::default().bounds([0.0, end]).labels(["0".to_owned(), format!("{end:.0}")]))
             .y_axis(Axis::default().bounds([low, high]).labels([format!("{low:.3}"), format!("{high:.3}")]));
         frame.render_widget(chart, area);

@@ -26,7 +26,13 @@ impl Watch {
     pub(crate) fn start(flags: &WatchFlags, directory: &RunDirectory, quiet: bool) -> Result<Self, Failure> {
         let mut board = new_board(directory);
         if directory.events().exists() {
-            directory.event_reader()?.read(|time, event| board.take(time, &event))?;
+            // What is shown is not worth a run that goes on.
+            let read = directory
+                .event_reader()
+                .and_then(|mut events| events.read(|time, event| board.take(time, &event)));
+            if let Err(error) = read {
+                tracing::error!(%error, "what happened before cannot be shown");
+            }
         }
         let live = Live::new(board);
         let dashboard = match flags.dashboard {
@@ -140,6 +146,7 @@ impl TensorBoard {
 
     fn take(&mut self, event: &Event) -> Result<(), signvote_observe::Error> {
         let time = now();
+        let begun = self.train.is_some();
         let mut train = |round: u64, values: &[(&str, Option<f64>)]| {
             Self::scalars(&mut self.train, &self.directory, "train")?.write(time, round, values)
         };
@@ -161,7 +168,8 @@ impl TensorBoard {
                 let values = tags.iter().zip(workers).map(|(tag, row)| (tag.as_str(), row.agreement));
                 train(round.0, &values.collect::<Vec<_>>())?;
             }
-            Event::Traffic { round, workers } => {
+            // Of a run without a round there is nothing to be drawn.
+            Event::Traffic { round, workers } if begun => {
                 let sum = |of: fn(&signvote_election::Traffic) -> u64| {
                     Some(workers.iter().map(of).sum::<u64>() as f64)
                 };

@@ -51,7 +51,14 @@ fn two_epochs_learn_and_the_result_says_how() {
     assert_replicas_identical(&result);
 
     let run_directory = here.join("run");
-    let files = ["best.safetensors", "config.toml", "events.jsonl", "model.safetensors", "result.json"];
+    let files = [
+        "best.safetensors",
+        "config.toml",
+        "events.jsonl",
+        "model.safetensors",
+        "result.json",
+        "tensorboard",
+    ];
     assert_eq!(names(&run_directory), files);
     assert_eq!(names(&here), ["run"]);
     let config = std::fs::read_to_string(run_directory.join("config.toml")).expect("settings");

@@ -1,7 +1,7 @@
 //! The run directory and its event log.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -144,17 +144,30 @@ impl RunDirectory {
             std::io::ErrorKind::NotFound => Error::NoRun { path: self.path.clone(), file: "events.jsonl" },
             _ => Error::io("read", &path)(error),
         })?;
-        Ok(EventReader { lines: BufReader::new(file), path, text: String::new(), line: 1 })
+        let lines = BufReader::new(file);
+        Ok(EventReader { lines, path, text: Vec::new(), line: 0, events: 0, damaged: None })
     }
 
-    /// The log to append to.
+    /// The log to append to. What a process that was killed has left of a line is ended, so that the next one is whole.
     ///
     /// # Errors
     /// If the file cannot be opened.
     pub fn event_log(&self) -> Result<EventLog, Error> {
         let path = self.events();
-        let file = OpenOptions::new().create(true).append(true).open(&path);
-        Ok(EventLog { file: file.map_err(Error::io("open", &path))?, path })
+        let open = || {
+            let mut file = OpenOptions::new().create(true).append(true).read(true).open(&path)?;
+            let mut last = [b'\n'];
+            if file.metadata()?.len() > 0 {
+                file.seek(SeekFrom::End(-1))?;
+                file.read_exact(&mut last)?;
+            }
+            if last != *b"\n" {
+                file.write_all(b"\n")?;
+            }
+            Ok(file)
+        };
+        let file = open().map_err(Error::io("open", &path))?;
+        Ok(EventLog { file, path })
     }
 }
 
@@ -175,29 +188,49 @@ pub struct EventReader {
     lines: BufReader<File>,
     path: PathBuf,
     /// What there is of a line that is not whole yet.
-    text: String,
-    /// Its number.
+    text: Vec<u8>,
+    /// Whole lines so far.
     line: u64,
+    /// Those of them that are events.
+    events: u64,
+    /// The first that is none.
+    damaged: Option<(u64, String)>,
 }
 
 impl EventReader {
     /// Hands every event that has been written since the last call to `take`, with the time when it happened, in seconds since 1970.
+    /// A line that is no event, because a process was killed over it or another version wrote it, is passed over.
     ///
     /// # Errors
-    /// If the log cannot be read, or a line of it is no event.
+    /// If the log cannot be read, or there are lines in it and none of them is an event.
     pub fn read(&mut self, mut take: impl FnMut(f64, Event)) -> Result<(), Error> {
         loop {
-            self.lines.read_line(&mut self.text).map_err(Error::io("read", &self.path))?;
-            if !self.text.ends_with('\n') {
-                return Ok(());
+            self.lines.read_until(b'\n', &mut self.text).map_err(Error::io("read", &self.path))?;
+            if !self.text.ends_with(b"\n") {
+                break;
             }
-            let ReadLine { time, event } = serde_json::from_str(&self.text).map_err(|error| {
-                Error::NoEvent { path: self.path.clone(), line: self.line, reason: error.to_string() }
-            })?;
-            take(time, event);
-            self.text.clear();
             self.line += 1;
+            match serde_json::from_slice(&self.text) {
+                Ok(ReadLine { time, event }) => {
+                    self.events += 1;
+                    take(time, event);
+                }
+                Err(error) => {
+                    self.damaged.get_or_insert_with(|| (self.line, error.to_string()));
+                }
+            }
+            self.text.clear();
         }
+        match self.damaged() {
+            Some(error) if self.events == 0 => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    /// What is wrong with the first line that was passed over.
+    pub fn damaged(&self) -> Option<Error> {
+        let (line, reason) = self.damaged.clone()?;
+        Some(Error::NoEvent { path: self.path.clone(), line, reason })
     }
 }
 
@@ -320,8 +353,16 @@ mod tests {
         assert_eq!(read(&mut events).unwrap(), [0; 0]);
         append("gain\",\"round\":3}\n");
         assert_eq!(read(&mut events).unwrap(), [3]);
+        assert!(events.damaged().is_none());
         append("{}\n");
-        assert!(read(&mut events).unwrap_err().to_string().contains("line 4 of"));
+        assert_eq!(read(&mut events).unwrap(), [0; 0]);
+        assert!(events.damaged().unwrap().to_string().contains("line 4 of"));
+        // What is left of a line does not spoil the next one.
+        append("{\"time\":1.0,\"ev");
+        directory.event_log().unwrap().append(&Event::DurableAgain { round: Round(5) }).unwrap();
+        assert_eq!(read(&mut events).unwrap(), [5]);
+        fs::write(directory.events(), "{}\n").unwrap();
+        assert!(matches!(read(&mut directory.event_reader().unwrap()), Err(Error::NoEvent { line: 1, .. })));
     }
 
     #[test]

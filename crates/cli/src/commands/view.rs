@@ -20,6 +20,9 @@ pub(crate) fn run(flags: &ViewFlags) -> Result<Exit, Failure> {
     let mut events = directory.event_reader()?;
     let live = Live::new(new_board(&directory));
     follow(&mut events, &live)?;
+    if let Some(error) = events.damaged() {
+        progress::line(&format!("warning: {error}; it is passed over"));
+    }
     if flags.json {
         let files = directory.files().into_iter().map(str::to_owned).collect();
         let snapshot = Snapshot { files, ..live.snapshot() };
