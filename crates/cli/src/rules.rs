@@ -25,17 +25,29 @@ pub(crate) fn seconds(flag: &str, seconds: f64, zero: bool) -> Result<Duration, 
         })
 }
 
+/// Rounds in which the learning rates of votes were measured.
+const MEASURED_ROUNDS: f64 = 440.0;
+/// How many times the rate of those a shorter run has at most.
+const MOST_TIMES: f64 = 2.0;
+
 impl RuleFlags {
     /// The fewest ballots that decide: as told, else more than half of the workers.
     pub(crate) fn quorum(&self) -> u16 {
         self.quorum.map_or(self.workers / 2 + 1, |quorum| quorum.of(self.workers))
     }
 
-    /// η before any schedule: as told, else what suits the aggregate (measured on the embedded data).
-    pub(crate) fn eta(&self) -> f64 {
+    /// η before any schedule: as told, else what suits the aggregate.
+    ///
+    /// A vote's steps have one length whatever the gradient, so that what is right depends on how many there are: η ∝ 1/√K in K rounds,
+    /// as in the paper's theorem 1 (δ = 1/√(L₁K)). The constants were measured (docs/accuracy.md): 1e-3 in the 440 rounds of the
+    /// data in the program, and 0.025 of a tensor's own size. Very short runs do better with less than the law says.
+    pub(crate) fn eta(&self, rounds: u64) -> f64 {
+        let law = (MEASURED_ROUNDS / rounds.max(1) as f64).sqrt().min(MOST_TIMES);
         self.eta.unwrap_or(match (self.aggregate, self.optimizer) {
             (Aggregate::Mean, OptimizerName::Sgd) => 0.05,
-            _ => 1e-3,
+            (Aggregate::Mean, OptimizerName::Adam) => 1e-3,
+            (Aggregate::Vote, _) if self.steps.layerwise => 0.025 * law,
+            (Aggregate::Vote, _) => 1e-3 * law,
         })
     }
 
@@ -44,8 +56,8 @@ impl RuleFlags {
         let wrong = |flag: &str, wants: &str, got: &dyn std::fmt::Display| {
             Err(Failure::usage(format!("--{flag} must be {wants}, got {got}")))
         };
-        let (eta, workers, quorum) = (self.eta(), self.workers, self.quorum());
-        if !(eta > 0.0 && eta.is_finite()) {
+        let (workers, quorum) = (self.workers, self.quorum());
+        if let Some(eta) = self.eta.filter(|eta| !(*eta > 0.0 && eta.is_finite())) {
             return wrong("eta", "a positive number", &eta);
         }
         for (flag, value) in [("beta", self.beta), ("beta2", self.beta2)] {
@@ -138,7 +150,7 @@ impl RuleFlags {
             ScheduleName::Cosine => Shape::Cosine,
             ScheduleName::OneCycle => Shape::OneCycle,
         };
-        let schedule = Schedule::new(self.eta(), self.warmup, rounds, shape)?;
+        let schedule = Schedule::new(self.eta(rounds), self.warmup, rounds, shape)?;
         let mut settings = Settings::default();
         settings.insert("partition", self.partition.to_string())?;
         self.steps.gradient_rule().write(&mut settings)?;
@@ -179,5 +191,31 @@ impl RuleFlags {
             topology: self.topology.with(self.shards.unwrap_or(self.workers), self.replicas),
             ..Config::new(terms, schedule)
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::flags::{Cli, Command};
+
+    fn eta(line: &str, rounds: u64) -> f64 {
+        let words = ["signvote", "train"].into_iter().chain(line.split_whitespace());
+        match Cli::parse_from(words).command {
+            Command::Train(flags) => flags.rules.eta(rounds),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_vote_of_more_rounds_makes_shorter_steps() {
+        assert_eq!(eta("", 440), 1e-3, "to the last bit: a run of the default is what it was");
+        assert_eq!([4 * 440, 110, 44].map(|rounds| eta("", rounds)), [5e-4, 2e-3, 2e-3]);
+        assert_eq!(eta("--layerwise", 4 * 440), 0.0125);
+        assert_eq!(eta("--eta 0.25", 7), 0.25);
+        assert_eq!(eta("--aggregate mean", 7), 0.05);
+        assert_eq!(eta("--aggregate mean --optimizer adam", 7), 1e-3);
     }
 }
