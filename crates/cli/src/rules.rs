@@ -198,7 +198,6 @@ impl RuleFlags {
 mod tests {
     use clap::Parser;
 
-    use super::*;
     use crate::flags::{Cli, Command};
 
     fn eta(line: &str, rounds: u64) -> f64 {

@@ -39,22 +39,20 @@ pub(crate) struct Screen {
 }
 
 impl Screen {
-    /// Shows a run, if stderr is a terminal; otherwise says that there is none.
-    pub(crate) fn open(live: Live) -> Result<Option<Self>, Failure> {
+    /// Shows a run, with a note below it, if stderr is a terminal; otherwise says that there is none.
+    pub(crate) fn open(live: Live, note: String) -> Result<Option<Self>, Failure> {
         if !stderr().is_terminal() {
-            progress::line("--tui needs a terminal: plain lines instead");
+            progress::line("--tui needs a terminal: there is none");
             return Ok(None);
         }
         let over = Arc::new(AtomicBool::new(false));
         let told = Arc::clone(&over);
         let cannot = |error: std::io::Error| Failure::internal("the terminal has no full screen", &error);
-        let mut terminal = enter().map_err(cannot)?;
-        progress::hold();
+        let (guard, mut terminal) = enter().map_err(cannot)?;
         let show = move || {
+            let _guard = guard;
             // A terminal that is gone is no reason to end a run.
-            let _ = show(&mut terminal, &live, &told);
-            leave();
-            progress::release();
+            let _ = show(&mut terminal, &live, &note, &told);
         };
         let thread = thread::Builder::new().name("screen".into()).spawn(show).map_err(cannot)?;
         Ok(Some(Self { over, thread: Some(thread) }))
@@ -77,8 +75,20 @@ impl Drop for Screen {
 
 type Terminal = ratatui::Terminal<CrosstermBackend<Stderr>>;
 
-fn enter() -> std::io::Result<Terminal> {
+/// The terminal as this took it. It is given back when this is dropped, however far it came.
+struct Taken;
+
+impl Drop for Taken {
+    fn drop(&mut self) {
+        leave();
+        progress::release();
+    }
+}
+
+fn enter() -> std::io::Result<(Taken, Terminal)> {
     terminal::enable_raw_mode()?;
+    progress::hold();
+    let taken = Taken;
     execute!(stderr(), terminal::EnterAlternateScreen)?;
     // A panic is told on a terminal that can be read.
     let before = std::panic::take_hook();
@@ -87,7 +97,7 @@ fn enter() -> std::io::Result<Terminal> {
         progress::release();
         before(info);
     }));
-    ratatui::Terminal::new(CrosstermBackend::new(stderr()))
+    Ok((taken, ratatui::Terminal::new(CrosstermBackend::new(stderr()))?))
 }
 
 fn leave() {
@@ -96,7 +106,7 @@ fn leave() {
 }
 
 /// Draws until it is over, or somebody leaves.
-fn show(terminal: &mut Terminal, live: &Live, over: &AtomicBool) -> std::io::Result<()> {
+fn show(terminal: &mut Terminal, live: &Live, note: &str, over: &AtomicBool) -> std::io::Result<()> {
     let (mut seen, mut scrolled) = (None, 0_usize);
     loop {
         // The last state is drawn as well.
@@ -104,7 +114,7 @@ fn show(terminal: &mut Terminal, live: &Live, over: &AtomicBool) -> std::io::Res
         let changes = (live.changes(), scrolled);
         if seen != Some(changes) || last {
             let snapshot = live.snapshot();
-            terminal.draw(|frame| draw(frame, &snapshot, scrolled))?;
+            terminal.draw(|frame| draw(frame, &snapshot, note, scrolled))?;
             seen = Some(changes);
         }
         if last {
@@ -135,7 +145,7 @@ fn show(terminal: &mut Terminal, live: &Live, over: &AtomicBool) -> std::io::Res
 }
 
 /// The whole screen; the list of workers begins with the one of this number.
-fn draw(frame: &mut Frame<'_>, run: &Snapshot, scrolled: usize) {
+fn draw(frame: &mut Frame<'_>, run: &Snapshot, note: &str, scrolled: usize) {
     let tall = frame.area().height >= TALL;
     let curves = if tall { 11 } else { 0 };
     let rows = run.workers.len() as u16 + 2;
@@ -182,8 +192,7 @@ fn draw(frame: &mut Frame<'_>, run: &Snapshot, scrolled: usize) {
     });
     let block = Block::new().title(Line::from("what happened, newest first").bold());
     frame.render_widget(Paragraph::new(entries.collect::<Vec<_>>()).block(block), events);
-    let hint =
-        "q: leave the full screen, the run goes on   Ctrl-C: stop the run   up, down: scroll the workers";
+    let hint = format!("q: leave the full screen   Ctrl-C: stop   up, down: scroll the workers   {note}");
     frame.render_widget(Line::from(hint).dim(), keys);
 }
 
@@ -380,7 +389,7 @@ mod tests {
 
     fn drawn(run: &Snapshot, width: u16, height: u16, scrolled: usize) -> Vec<String> {
         let mut terminal = ratatui::Terminal::new(TestBackend::new(width, height)).unwrap();
-        terminal.draw(|frame| draw(frame, run, scrolled)).unwrap();
+        terminal.draw(|frame| draw(frame, run, "", scrolled)).unwrap();
         let buffer = terminal.backend().buffer().clone();
         let cells: Vec<&str> = buffer.content().iter().map(|cell| cell.symbol()).collect();
         cells.chunks(width.into()).map(|row| row.concat()).collect()

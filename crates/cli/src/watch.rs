@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::path::Path;
 
-use signvote_dashboard::{Dashboard, Options, Token};
+use signvote_dashboard::{Dashboard, Entrance, Token};
 use signvote_election::Event;
 use signvote_observe::{Board, Live, RunDirectory, Scalars, now};
 
@@ -13,9 +13,31 @@ use crate::flags::WatchFlags;
 use crate::progress;
 use crate::tui::Screen;
 
+/// How a run will be watched: what can go wrong has, before there are files of the run.
+pub(crate) struct Plan {
+    entrance: Option<Entrance>,
+    /// Whether nobody could know where the page is if it were not said.
+    secret: bool,
+    tui: bool,
+}
+
+impl Plan {
+    /// Takes the page's address.
+    pub(crate) fn make(flags: &WatchFlags) -> Result<Self, Failure> {
+        let entrance = match flags.dashboard {
+            Some(address) => Some(open(address, flags.dashboard_token.clone())?),
+            None => None,
+        };
+        let chosen = |address: SocketAddr| address.ip().is_loopback() || flags.dashboard_token.is_some();
+        let secret = flags.dashboard.is_some_and(|address| address.port() == 0 || !chosen(address));
+        Ok(Self { entrance, secret, tui: flags.tui })
+    }
+}
+
 /// What watches a run.
 pub(crate) struct Watch {
-    live: Live,
+    /// If anybody looks.
+    live: Option<Live>,
     scalars: Option<TensorBoard>,
     dashboard: Option<Dashboard>,
     screen: Option<Screen>,
@@ -23,7 +45,11 @@ pub(crate) struct Watch {
 
 impl Watch {
     /// Watches the run whose files are in `directory`; of one that goes on, with what has happened so far.
-    pub(crate) fn start(flags: &WatchFlags, directory: &RunDirectory, quiet: bool) -> Result<Self, Failure> {
+    pub(crate) fn start(plan: Plan, directory: &RunDirectory, quiet: bool) -> Result<Self, Failure> {
+        let scalars = Some(TensorBoard::new(directory));
+        if plan.entrance.is_none() && !plan.tui {
+            return Ok(Self { live: None, scalars, dashboard: None, screen: None });
+        }
         let mut board = new_board(directory);
         if directory.events().exists() {
             // What is shown is not worth a run that goes on.
@@ -35,20 +61,26 @@ impl Watch {
             }
         }
         let live = Live::new(board);
-        let dashboard = match flags.dashboard {
-            Some(address) => Some(serve(&live, address, flags.dashboard_token.clone(), directory)?),
-            None => None,
-        };
-        if let Some(page) = dashboard.as_ref().filter(|_| !quiet) {
-            progress::line(&format!("the page is at {}", page.url()));
+        let mut note = String::new();
+        let mut dashboard = None;
+        if let Some(entrance) = plan.entrance {
+            note = format!("the page is at {}", entrance.url());
+            match quiet {
+                false => progress::line(&note),
+                true if plan.secret => tracing::warn!("{note}"),
+                true => {}
+            }
+            dashboard = Some(entrance.serve(live.clone(), Some(directory.path().to_owned()))?);
         }
-        let screen = if flags.tui { Screen::open(live.clone())? } else { None };
-        Ok(Self { live, scalars: Some(TensorBoard::new(directory)), dashboard, screen })
+        let screen = if plan.tui { Screen::open(live.clone(), note)? } else { None };
+        Ok(Self { live: Some(live), scalars, dashboard, screen })
     }
 
     /// Takes in what has just happened.
     pub(crate) fn take(&mut self, event: &Event) {
-        self.live.take(event);
+        if let Some(live) = &self.live {
+            live.take(event);
+        }
         let Some(scalars) = &mut self.scalars else { return };
         if let Err(failure) = scalars.take(event) {
             // Pictures are not worth a run.
@@ -93,27 +125,18 @@ fn title_of(config: &str, path: &Path) -> String {
     format!("{what}{how} ({})", path.display())
 }
 
-/// Serves a run's page; beyond loopback with a token, made up if none is given.
-pub(crate) fn serve(
-    live: &Live,
-    address: SocketAddr,
-    token: Option<Token>,
-    directory: &RunDirectory,
-) -> Result<Dashboard, Failure> {
+/// Takes the address of a page; beyond loopback with a token, made up if none is given.
+pub(crate) fn open(address: SocketAddr, token: Option<Token>) -> Result<Entrance, Failure> {
     let token = match token {
         None if !address.ip().is_loopback() => {
             let mut bytes = [0; 16];
             random(&mut bytes);
             let text: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-            Some(
-                text.parse()
-                    .map_err(|error: signvote_dashboard::Error| Failure::internal("no token", &error))?,
-            )
+            Some(text.parse::<Token>()?)
         }
         token => token,
     };
-    let options = Options { address, token, directory: Some(directory.path().to_owned()) };
-    Ok(Dashboard::serve(live.clone(), options)?)
+    Ok(Entrance::open(address, token)?)
 }
 
 /// The scalars of a run: those of its rounds, and those on held-out data, which TensorBoard shows beside each other as two runs.

@@ -140,6 +140,9 @@ fn what_cannot_be_watched_is_said_in_one_line() {
     let address = taken.local_addr().expect("an address");
     let line = format!("server --listen 127.0.0.1:0 --dashboard {address} --run-dir run");
     run(&here, &line).failed(4, &["the page cannot be served at", &address.to_string()]);
+    run(&here, &format!("train --dashboard {address} --run-dir run"))
+        .failed(4, &["the page cannot be served at"]);
+    assert!(!here.join("run").exists(), "there is no run yet");
     fs::create_dir(here.join("broken")).expect("a directory");
     fs::write(here.join("broken/events.jsonl"), "{\"time\":1}\n").expect("a file");
     run(&here, "view broken --json").failed(3, &["line 1 of", "is no event"]);

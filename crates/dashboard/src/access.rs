@@ -11,8 +11,20 @@ use axum::response::{IntoResponse, Response};
 
 use crate::Error;
 
-/// Where a browser keeps the token once it has been told it.
-const COOKIE_NAME: &str = "signvote-token";
+/// Who may look at the page at this port.
+#[derive(Clone, Debug)]
+pub(crate) struct Access {
+    pub(crate) token: Option<Token>,
+    pub(crate) port: u16,
+}
+
+impl Access {
+    /// Under which name a browser keeps the token once it has been told it. Cookies know of no ports, and there may be several runs on
+    /// one machine.
+    fn cookie(&self) -> String {
+        format!("signvote-token-{}", self.port)
+    }
+}
 
 /// What who looks from another machine must know.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,22 +56,24 @@ impl FromStr for Token {
 
 /// Lets a request through, or not. With a token: who has it as a bearer, in a cookie, or in the address, which makes the cookie. Without
 /// one: who has called this machine by the name of its loopback, so that no page from elsewhere can look through a browser here.
-pub(crate) async fn guard(State(token): State<Option<Token>>, request: Request, next: Next) -> Response {
+pub(crate) async fn guard(State(access): State<Access>, request: Request, next: Next) -> Response {
     let headers = request.headers();
-    let Some(token) = token else {
+    let cookie = access.cookie();
+    let Some(token) = access.token else {
         if is_loopback_name(headers) {
             return next.run(request).await;
         }
         return (StatusCode::MISDIRECTED_REQUEST, "call this page by 127.0.0.1 or localhost\n")
             .into_response();
     };
-    if carried(headers).any(|guess| token.is(guess)) {
+    if carried(headers, &cookie).any(|guess| token.is(guess)) {
         return next.run(request).await;
     }
     let mut query = request.uri().query().unwrap_or_default().split('&');
     if query.any(|pair| pair.strip_prefix("token=").is_some_and(|guess| token.is(guess))) {
         // The address is then without it: it would stay in the history, and in whatever is copied from there.
-        let cookie = format!("{COOKIE_NAME}={}; HttpOnly; SameSite=Strict; Path=/", token.text());
+        // Lax: who follows a link from elsewhere is to see the page, on which nothing can be changed.
+        let cookie = format!("{cookie}={}; HttpOnly; SameSite=Lax; Path=/", token.text());
         let location = request.uri().path().to_owned();
         return (StatusCode::SEE_OTHER, [(SET_COOKIE, cookie), (LOCATION, location)]).into_response();
     }
@@ -71,11 +85,11 @@ pub(crate) async fn guard(State(token): State<Option<Token>>, request: Request, 
 }
 
 /// The tokens that a request carries.
-fn carried(headers: &HeaderMap) -> impl Iterator<Item = &str> {
+fn carried<'a>(headers: &'a HeaderMap, cookie: &'a str) -> impl Iterator<Item = &'a str> {
     let bearer = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
     let cookies = headers.get_all(COOKIE).into_iter().filter_map(|value| value.to_str().ok());
     let cookies = cookies.flat_map(|line| line.split("; "));
-    bearer.into_iter().chain(cookies.filter_map(|pair| pair.strip_prefix(COOKIE_NAME)?.strip_prefix('=')))
+    bearer.into_iter().chain(cookies.filter_map(move |pair| pair.strip_prefix(cookie)?.strip_prefix('=')))
 }
 
 fn is_loopback_name(headers: &HeaderMap) -> bool {

@@ -7,8 +7,9 @@
 //! /files/NAME    a file of the run directory
 //! /metrics       for Prometheus
 //! ```
-//! Nothing here changes a run. On loopback everybody on the machine may look, beyond it who has the token. A snapshot is made and written
-//! down once a second for all who look, and not at all while nobody does; it happens on a thread of its own.
+//! Nothing here changes a run. On loopback everybody on the machine may look, beyond it who has the token, and no more than 64 at a time. For
+//! the stream a snapshot is made and written down once a second for all who look, and not at all while nobody does. All of it
+//! happens on a thread of its own, which holds the run's board for as long as copying it takes.
 #![forbid(unsafe_code)]
 
 mod access;
@@ -16,6 +17,7 @@ mod assets;
 mod error;
 mod routes;
 mod stream;
+mod visitors;
 
 use std::future::IntoFuture;
 use std::net::SocketAddr;
@@ -29,39 +31,27 @@ use tokio::sync::oneshot;
 pub use access::Token;
 pub use error::Error;
 
+use access::Access;
 use stream::Published;
+use visitors::Visitors;
 
 /// How long the last snapshot may take to reach those who look.
 const FAREWELL: Duration = Duration::from_millis(500);
 
-/// Where the page is, and for whom.
-#[derive(Clone, Debug)]
-pub struct Options {
-    /// Where to listen.
-    pub address: SocketAddr,
-    /// What who looks must know; needed beyond loopback.
-    pub token: Option<Token>,
-    /// Where the files are that can be had.
-    pub directory: Option<PathBuf>,
-}
-
-/// A page that is being served, until this is dropped.
+/// Where a page will be, and for whom: the address is taken, so that whatever else a run needs can be made after it.
 #[derive(Debug)]
-pub struct Dashboard {
+pub struct Entrance {
+    listener: std::net::TcpListener,
     address: SocketAddr,
-    url: String,
-    published: Published,
-    stop: Option<oneshot::Sender<()>>,
-    thread: Option<thread::JoinHandle<()>>,
+    token: Option<Token>,
 }
 
-impl Dashboard {
-    /// Serves a run's page.
+impl Entrance {
+    /// Takes an address; beyond loopback there must be a token.
     ///
     /// # Errors
     /// If the address is taken, or is not loopback and there is no token.
-    pub fn serve(run: Live, options: Options) -> Result<Self, Error> {
-        let Options { address, token, directory } = options;
+    pub fn open(address: SocketAddr, token: Option<Token>) -> Result<Self, Error> {
         if !address.ip().is_loopback() && token.is_none() {
             return Err(Error::Open { address });
         }
@@ -69,11 +59,30 @@ impl Dashboard {
         let listener = std::net::TcpListener::bind(address).map_err(listen)?;
         listener.set_nonblocking(true).map_err(listen)?;
         let address = listener.local_addr().map_err(listen)?;
-        let query = token.as_ref().map(|token| format!("?token={}", token.text())).unwrap_or_default();
-        let url = format!("http://{address}/{query}");
+        Ok(Self { listener, address, token })
+    }
+
+    /// Where it is.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// What to type into a browser.
+    pub fn url(&self) -> String {
+        let query = self.token.as_ref().map(|token| format!("?token={}", token.text())).unwrap_or_default();
+        format!("http://{}/{query}", self.address)
+    }
+
+    /// Serves a run's page there, with the files of `directory`.
+    ///
+    /// # Errors
+    /// If the system has no thread for it.
+    pub fn serve(self, run: Live, directory: Option<PathBuf>) -> Result<Dashboard, Error> {
+        let Self { listener, address, token } = self;
+        let cannot = |source| Error::Listen { address, source };
         let published = Published::new(run, directory.map(RunDirectory::made_by_another));
-        let router = routes::router(published.clone(), token);
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(listen)?;
+        let router = routes::router(published.clone(), Access { token, port: address.port() });
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(cannot)?;
         let (stop, stopped) = oneshot::channel();
         let publishing = published.clone();
         let serve = move || {
@@ -81,25 +90,25 @@ impl Dashboard {
                 let Ok(listener) = tokio::net::TcpListener::from_std(listener) else { return };
                 tokio::select! {
                     () = publishing.publish() => {}
-                    _ = axum::serve(listener, router).into_future() => {}
+                    _ = axum::serve(Visitors::new(listener), router).into_future() => {}
                     _ = stopped => {}
                 }
             });
         };
-        let thread = thread::Builder::new().name("dashboard".into()).spawn(serve).map_err(listen)?;
-        Ok(Self { address, url, published, stop: Some(stop), thread: Some(thread) })
+        let thread = thread::Builder::new().name("dashboard".into()).spawn(serve).map_err(cannot)?;
+        Ok(Dashboard { published, stop: Some(stop), thread: Some(thread) })
     }
+}
 
-    /// Where it listens.
-    pub fn address(&self) -> SocketAddr {
-        self.address
-    }
+/// A page that is being served, until this is dropped.
+#[derive(Debug)]
+pub struct Dashboard {
+    published: Published,
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<thread::JoinHandle<()>>,
+}
 
-    /// What to type into a browser.
-    pub fn url(&self) -> &str {
-        &self.url
-    }
-
+impl Dashboard {
     /// Ends it, once those who look have been sent how the run stands now.
     pub fn close(mut self) {
         self.published.now();

@@ -13,12 +13,11 @@ use axum::routing::get;
 use signvote_observe::prometheus;
 use tokio_util::io::ReaderStream;
 
-use crate::Token;
-use crate::access::guard;
+use crate::access::{Access, guard};
 use crate::assets::ASSETS;
 use crate::stream::Published;
 
-pub(crate) fn router(published: Published, token: Option<Token>) -> Router {
+pub(crate) fn router(published: Published, access: Access) -> Router {
     let mut router = Router::new()
         .route("/api/snapshot", get(snapshot))
         .route("/api/stream", get(stream))
@@ -29,7 +28,7 @@ pub(crate) fn router(published: Published, token: Option<Token>) -> Router {
     }
     router
         .with_state(published)
-        .layer(from_fn_with_state(token, guard))
+        .layer(from_fn_with_state(access, guard))
         .layer(map_response(with_rules_for_browsers))
 }
 

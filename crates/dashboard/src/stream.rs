@@ -1,6 +1,6 @@
 //! Snapshots, written down once for all who look.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -20,11 +20,13 @@ pub(crate) struct Published {
     pub(crate) directory: Option<RunDirectory>,
     /// The newest event of the stream; empty before the first.
     newest: Arc<watch::Sender<Bytes>>,
+    /// Held while one is made and sent, so that none overtakes a later one.
+    making: Arc<Mutex<()>>,
 }
 
 impl Published {
     pub(crate) fn new(run: Live, directory: Option<RunDirectory>) -> Self {
-        Self { run, directory, newest: Arc::new(watch::Sender::new(Bytes::new())) }
+        Self { run, directory, newest: Arc::new(watch::Sender::new(Bytes::new())), making: Arc::default() }
     }
 
     pub(crate) fn snapshot(&self) -> Snapshot {
@@ -40,6 +42,7 @@ impl Published {
 
     /// Makes a snapshot and sends it to all who look.
     pub(crate) fn now(&self) {
+        let _making = self.making.lock().unwrap_or_else(PoisonError::into_inner);
         // Numbers and strings: there is nothing in it that JSON cannot say, and no line ends within.
         let Ok(json) = serde_json::to_string(&self.snapshot()) else { return };
         self.newest.send_replace(Bytes::from(format!("event: snapshot\ndata: {json}\n\n")));

@@ -38,10 +38,14 @@ pub struct Board {
     /// Bytes of an earlier server of the run, which a new one does not know of.
     bytes_before: Vec<Traffic>,
     traffic: Vec<Traffic>,
+    /// Rounds voted in and late chunks of every worker, under earlier servers.
+    counts_before: Vec<(u64, u64)>,
     /// What all rounds so far would have taken each way as f32, and whether bytes were told that include the last of them: only
     /// then the two are of the same rounds.
     f32_each_way: u64,
     told: bool,
+    /// When they were, of late: at least twice.
+    told_at: VecDeque<Tick>,
     /// Who has been set apart at least once.
     named: BTreeSet<Slot>,
     /// When rounds were last open, in seconds since 1970.
@@ -108,8 +112,10 @@ impl Board {
             clock: VecDeque::new(),
             bytes_before: Vec::new(),
             traffic: Vec::new(),
+            counts_before: Vec::new(),
             f32_each_way: 0,
             told: false,
+            told_at: VecDeque::new(),
             named: BTreeSet::new(),
             open_since: None,
             changes: 0,
@@ -140,6 +146,10 @@ impl Board {
                 }
                 self.bytes_before = self.total_traffic();
                 self.traffic.clear();
+                // Bytes that were never told are lost, and so is what they are compared with.
+                self.f32_each_way = self.snapshot.bytes.f32_each_way;
+                self.counts_before =
+                    self.snapshot.workers.iter().map(|it| (it.rounds, it.late_chunks)).collect();
             }
             Event::Started { dimension, tensors, .. } => {
                 run.dimension = *dimension as u64;
@@ -158,7 +168,8 @@ impl Board {
                 (run.voters, run.ties, run.holds) = (*voters as u64, *ties as u64, *holds as u64);
                 run.eta = Some(f64::from(*eta));
                 self.f32_each_way += 4 * run.dimension * *voters as u64;
-                if std::mem::take(&mut self.told) {
+                let told = std::mem::take(&mut self.told);
+                if told {
                     run.bytes.f32_each_way = self.f32_each_way;
                 }
                 if let Some(since) = self.open_since.replace(time) {
@@ -176,10 +187,17 @@ impl Board {
                 };
                 self.curve.push(point);
                 push_bounded(&mut self.recent, (*loss, *accuracy), RECENT_ROUNDS);
-                self.clock.push_back(tick);
                 // One that is older is kept: from it on the whole span is known.
-                while self.clock.get(1).is_some_and(|second| time - second.time > PACE_SECONDS) {
-                    self.clock.pop_front();
+                let forget = |ticks: &mut VecDeque<Tick>, least| {
+                    while ticks.len() > least && time - ticks[1].time > PACE_SECONDS {
+                        ticks.pop_front();
+                    }
+                };
+                self.clock.push_back(tick);
+                forget(&mut self.clock, 1);
+                if told {
+                    self.told_at.push_back(tick);
+                    forget(&mut self.told_at, 2);
                 }
             }
             Event::Votes { round, workers, margins } => self.take_votes(round.0, workers, margins),
@@ -202,6 +220,14 @@ impl Board {
             }
             Event::Evaluated { round, test_loss, test_accuracy } => {
                 let (seconds, bytes) = self.curve.at(round.0);
+                if run.evaluations.len() == MOST_POINTS {
+                    // Every other one, and the last.
+                    let mut at = 0;
+                    run.evaluations.retain(|_| {
+                        at += 1;
+                        at % 2 == 0
+                    });
+                }
                 run.evaluations.push(Evaluation {
                     round: round.0,
                     loss: test_loss.map(f64::from),
@@ -225,7 +251,7 @@ impl Board {
             }
             Event::Late { slot, chunks } => {
                 if let Some(worker) = run.workers.get_mut(slot.index()) {
-                    worker.late_chunks = *chunks;
+                    worker.late_chunks = before(&self.counts_before, *slot).1 + chunks;
                     worker.last = format!("was late in round {}", run.round);
                 }
             }
@@ -250,7 +276,9 @@ impl Board {
                 run.reason.clone_from(reason);
                 for record in workers {
                     if let Some(worker) = run.workers.get_mut(record.slot.index()) {
-                        (worker.rounds, worker.late_chunks) = (record.rounds, record.late_chunks);
+                        let (rounds, late) = before(&self.counts_before, record.slot);
+                        (worker.rounds, worker.late_chunks) =
+                            (rounds + record.rounds, late + record.late_chunks);
                     }
                 }
             }
@@ -275,7 +303,7 @@ impl Board {
             worker.history.clone_from(row);
         }
         run.pace = self.pace();
-        run.health = health(&run);
+        run.health = health(&run, self.recent.iter().any(|(loss, _)| loss.is_none()));
         run
     }
 
@@ -284,6 +312,7 @@ impl Board {
         self.snapshot.phase = Phase::Running;
         self.open_since = Some(time);
         self.clock.clear();
+        self.told_at.clear();
     }
 
     /// What was told of rounds from this one on has not happened, as far as the run is concerned.
@@ -302,7 +331,7 @@ impl Board {
         for row in workers {
             let Some(worker) = self.snapshot.workers.get_mut(row.slot.index()) else { continue };
             (worker.state, worker.lag_rounds) = (row.state, row.lag_rounds);
-            worker.rounds = row.rounds;
+            worker.rounds = before(&self.counts_before, row.slot).0 + row.rounds;
             agreements[row.slot.index()] = row.agreement;
         }
         self.history.push(round, &agreements);
@@ -375,13 +404,13 @@ impl Board {
         if seconds <= 0.0 {
             return Pace::default();
         }
-        // Bytes are told every few rounds only: they are taken from one telling to another.
-        let told = |tick: &&Tick| tick.bytes > first.bytes;
-        let first_told = self.clock.iter().find(told).unwrap_or(first);
-        let last_told = self.clock.iter().find(|tick| tick.bytes == last.bytes).unwrap_or(last);
+        // Bytes are told every few rounds only, which may take long: from one telling to another.
+        let (Some(first_told), Some(last_told)) = (self.told_at.front(), self.told_at.back()) else {
+            return Pace::default();
+        };
         let span = last_told.time - first_told.time;
         let bytes = last_told.bytes.saturating_sub(first_told.bytes) as f64;
-        let dense = last_told.f32_each_way - first_told.f32_each_way;
+        let dense = last_told.f32_each_way.saturating_sub(first_told.f32_each_way);
         Pace {
             rounds_per_second: last.round.saturating_sub(first.round) as f64 / seconds,
             bytes_per_second: if span > 0.0 { bytes / span } else { 0.0 },
@@ -427,6 +456,11 @@ fn name_and_slot(event: &Event) -> (String, Option<Slot>) {
     let value = serde_json::to_value(event).unwrap_or_default();
     let slot = value["slot"].as_u64().and_then(|slot| Slot::new(u16::try_from(slot).ok()?));
     (value["event"].as_str().unwrap_or_default().to_owned(), slot)
+}
+
+/// Rounds and late chunks of a place under earlier servers.
+fn before(counts: &[(u64, u64)], slot: Slot) -> (u64, u64) {
+    counts.get(slot.index()).copied().unwrap_or_default()
 }
 
 fn nobody(slot: Slot) -> Worker {
@@ -788,8 +822,28 @@ mod tests {
         board.take(501.0, &traffic(151, 10));
         let run = board.snapshot();
         assert_eq!(run.bytes.round_up, 7 * (150 * 200 + 10));
+        board.take(501.5, &votes(160, &[0.7; 7], Vec::new()));
+        assert_eq!(board.snapshot().workers[0].rounds, 200 + 160, "a new server counts from 0");
         assert!((run.training_seconds - 21.0).abs() < 1e-6, "{}", run.training_seconds);
         assert_eq!(run.series.round.last(), Some(&151));
+    }
+
+    #[test]
+    fn a_slow_run_has_a_pace_as_well() {
+        let mut board = board(0);
+        for round in 0..60 {
+            let time = 100.0 + 2.0 * (round + 1) as f64;
+            if (round + 1) % 10 == 0 {
+                board.take(time, &traffic(round + 1, 150 * (round + 1)));
+            }
+            board.take(time, &committed(round, None));
+        }
+        let Pace { rounds_per_second, bytes_per_second, f32_bytes_per_second } = board.snapshot().pace;
+        assert!((rounds_per_second - 0.5).abs() < 1e-6, "{rounds_per_second}");
+        assert!((bytes_per_second - 7.0 * 2.0 * 150.0 * 0.5).abs() < 1e-6, "{bytes_per_second}");
+        assert!((f32_bytes_per_second - 7.0 * 2.0 * 4000.0 * 0.5).abs() < 1e-6, "{f32_bytes_per_second}");
+        let health = board.snapshot().health;
+        assert_eq!((health.level, health.more.as_str()), (Level::Bad, "The training loss is not finite."));
     }
 
     #[test]

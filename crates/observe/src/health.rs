@@ -7,8 +7,8 @@ use crate::snapshot::{Health, Level, Phase, Snapshot, Worker};
 /// Names that are listed before it is said how many more there are.
 const MOST_NAMES: usize = 8;
 
-/// What is to be said of a run before anything else.
-pub(crate) fn health(run: &Snapshot) -> Health {
+/// What is to be said of a run before anything else; `diverges`: a loss of late was not finite.
+pub(crate) fn health(run: &Snapshot, diverges: bool) -> Health {
     let places = run.workers.len();
     let apart: Vec<&Worker> = run.workers.iter().filter(|worker| worker.apart).collect();
     let known = run.workers.iter().filter(|worker| worker.agreement.is_some()).count();
@@ -34,12 +34,12 @@ pub(crate) fn health(run: &Snapshot) -> Health {
         };
         (Level::Wait, there)
     };
-    if run.round > 0 && run.series.loss.last() == Some(&None) {
+    if diverges {
         level = Level::Bad;
         more.push("The training loss is not finite.".into());
     }
-    // After the end everybody goes, which is no failure.
-    if run.phase == Phase::Running {
+    // After the last round everybody goes, which is no failure.
+    if run.phase == Phase::Running && run.round < run.rounds {
         let states = [
             (WorkerState::Away, "away"),
             (WorkerState::Behind, "behind"),

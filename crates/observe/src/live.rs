@@ -31,9 +31,10 @@ impl Live {
         self.lock().changes()
     }
 
-    /// As [`Board::snapshot`].
+    /// As [`Board::snapshot`]. Who hands in events waits for no more than a copy.
     pub fn snapshot(&self) -> Snapshot {
-        self.lock().snapshot()
+        let board = self.lock().clone();
+        board.snapshot()
     }
 
     fn lock(&self) -> MutexGuard<'_, Board> {

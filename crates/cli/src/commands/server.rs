@@ -27,7 +27,7 @@ use crate::flags::{Aggregate, Deadline, OnFullDisk, SameIdentity, ServerFlags, T
 use crate::processes::{runtime, told_to_stop};
 use crate::progress::{self, Progress};
 use crate::rules::seconds;
-use crate::watch::Watch;
+use crate::watch::{Plan, Watch};
 use recorder::{Average, Recorder, Store};
 
 /// Rounds between two counts of bytes, and of votes, in the log.
@@ -52,6 +52,8 @@ pub(crate) fn run(flags: &ServerFlags) -> Result<Exit, Failure> {
         let stops = stops(flags.lifeline, stop_patience, Arc::clone(&stopped));
         let listener = listen(address, flags.serving.insecure || tls.is_some()).await?;
         let local = listener.local_addr().map_err(|error| Failure::internal("no local address", &error))?;
+        // Who started this process watches the run itself.
+        let plan = if flags.lifeline { None } else { Some(Plan::make(&flags.watch)?) };
         let directory = match (&flags.resume, &flags.run_dir) {
             (Some(path), _) => RunDirectory::made_by_another(path),
             // Whoever started this process has made the directory and keeps the settings there.
@@ -67,11 +69,10 @@ pub(crate) fn run(flags: &ServerFlags) -> Result<Exit, Failure> {
             Store::Model => None,
             _ => Some(signvote_ledger::lock(&directory.config(), directory.path())?),
         };
-        // Who started this process watches the run itself.
         let quiet = flags.quiet || flags.print_events;
-        let watch = match flags.lifeline {
-            true => None,
-            false => Some(Watch::start(&flags.watch, &directory, quiet)?),
+        let watch = match plan {
+            Some(plan) => Some(Watch::start(plan, &directory, quiet)?),
+            None => None,
         };
         // Never to be saved before the end, it has only one part.
         let part = if flags.save_every == 0 { flags.rounds } else { flags.save_every };

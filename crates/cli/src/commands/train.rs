@@ -28,7 +28,7 @@ use crate::logs::{self, LogFlags, LogLevel};
 use crate::processes::{News, Process, runtime, told_to_stop};
 use crate::progress::{self, Progress};
 use crate::summary::{Summary, bytes_per_round};
-use crate::watch::Watch;
+use crate::watch::{Plan, Watch};
 
 /// How long processes may take to end once they have been asked to.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -84,6 +84,8 @@ pub(crate) fn run(flags: &TrainFlags, logs: LogFlags) -> Result<Exit, Failure> {
     // The server checks its rules again; here it is for the sake of one clear line before anything is started.
     signvote_election::Server::new(rules.config(rounds, signvote_election::RunId::default())?)?;
 
+    // A page that has no place is told before there is a directory.
+    let plan = Plan::make(&flags.watch)?;
     let (directory, from) = match &flags.resume {
         None => {
             let directory = run_directory(flags.run_dir.as_deref())?;
@@ -99,7 +101,7 @@ pub(crate) fn run(flags: &TrainFlags, logs: LogFlags) -> Result<Exit, Failure> {
     };
     let mut progress = Progress::new(flags.quiet, per_epoch, rounds, true);
     progress.is_text = split.test.shape().predictions() > 1;
-    let watch = Watch::start(&flags.watch, &directory, flags.quiet)?;
+    let watch = Watch::start(plan, &directory, flags.quiet)?;
     runtime()?.block_on(async {
         let mut run = Run {
             flags,

@@ -10,7 +10,7 @@ use crate::flags::ViewFlags;
 use crate::processes::{runtime, told_to_stop};
 use crate::progress;
 use crate::tui::Screen;
-use crate::watch::{new_board, serve};
+use crate::watch::{new_board, open};
 
 /// How often a run's log is looked at: it may still grow.
 const FOLLOW: Duration = Duration::from_millis(500);
@@ -31,14 +31,15 @@ pub(crate) fn run(flags: &ViewFlags) -> Result<Exit, Failure> {
         print(&json);
         return Ok(Exit::Success);
     }
-    let screen = if flags.tui { Screen::open(live.clone())? } else { None };
-    let page = match &screen {
+    let screen = if flags.tui { Screen::open(live.clone(), String::new())? } else { None };
+    let _page = match &screen {
         Some(_) => None,
-        None => Some(serve(&live, flags.dashboard, flags.dashboard_token.clone(), &directory)?),
+        None => {
+            let entrance = open(flags.dashboard, flags.dashboard_token.clone())?;
+            progress::line(&format!("the page is at {} until Ctrl-C", entrance.url()));
+            Some(entrance.serve(live.clone(), Some(directory.path().to_owned()))?)
+        }
     };
-    if let Some(page) = &page {
-        progress::line(&format!("the page is at {} until Ctrl-C", page.url()));
-    }
     runtime()?.block_on(async {
         let mut stop = std::pin::pin!(told_to_stop(false));
         loop {

@@ -18,7 +18,7 @@ pub(crate) struct WatchFlags {
     pub(crate) dashboard: Option<SocketAddr>,
 
     /// What who looks must know [default beyond loopback: made up, and printed with the page's address].
-    #[arg(long, value_name = "TOKEN", requires = "dashboard")]
+    #[arg(long, value_name = "TOKEN")]
     pub(crate) dashboard_token: Option<Token>,
 
     /// Show the run in a full screen of the terminal.

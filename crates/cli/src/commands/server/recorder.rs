@@ -95,12 +95,17 @@ impl Recorder {
         if self.stopped.load(Relaxed) {
             self.progress.ending();
         }
-        if let Some(watch) = &mut self.watch {
-            watch.take(event);
-        }
+        self.show(event);
         logs::event(event, self.progress.covers(event));
         self.progress.event(event);
         Ok(logged?)
+    }
+
+    /// Tells who watches.
+    fn show(&mut self, event: &Event) {
+        if let Some(watch) = &mut self.watch {
+            watch.take(event);
+        }
     }
 
     fn save(&mut self, election: &Server) -> Result<(), Failure> {
@@ -192,7 +197,9 @@ impl Recorder {
                 self.not_durable = Some(round);
                 tracing::error!(round = round.0, "the run is not kept from here on: {failure}");
                 // It may well not fit either.
-                let _ = self.log.append(&Event::NotDurable { round, reason: failure.to_string() });
+                let event = Event::NotDurable { round, reason: failure.to_string() };
+                let _ = self.log.append(&event);
+                self.show(&event);
             }
             return ControlFlow::Continue(());
         }
@@ -245,7 +252,8 @@ impl Observer for Recorder {
             self.ended.get_or_insert_with(|| event.clone());
         }
         if self.failure.is_some() {
-            // The first failure ends the run; what comes after it cannot be written either.
+            // The first failure ends the run; what comes after it cannot be written either. Who watches sees how it ended.
+            self.show(event);
             return ControlFlow::Continue(());
         }
         let result = self.take(event, election);
