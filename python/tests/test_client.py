@@ -208,7 +208,7 @@ class Watched:
 
 
 def test_a_late_gradient_is_voted_into_no_later_round(tmp_path: pathlib.Path, threads: list[threading.Thread]) -> None:
-    server = Server(tmp_path, "--workers", "2", "--rounds", "200", "--quorum", "1", "--deadline", "0.02")
+    server = Server(tmp_path, "--workers", "2", "--rounds", "600", "--quorum", "1", "--deadline", "0.02")
     found: dict[int, tuple] = {}
     thread = threading.Thread(target=vote_until_the_end, args=(server.address, Mlp(), found))
     thread.start()
