@@ -21,6 +21,7 @@ pub mod kernels;
 mod machine;
 pub mod plan;
 mod rate;
+mod text;
 
 pub use error::Error;
 pub use machine::{Machine, available_bytes};

@@ -12,6 +12,7 @@ use super::measure::{Clock, Cpu, Disk, Link, Loopback, Measured, Memory, OpenFil
 use super::{Check, Finding, Level};
 use crate::Rate;
 use crate::plan::{Cluster, Compute, Costs, Overlap, Step, System, step};
+use crate::text::grouped;
 
 const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
@@ -432,17 +433,4 @@ fn date(seconds: u64) -> String {
 
 fn count(number: u64, one: &str) -> String {
     format!("{} {one}{}", grouped(number), if number == 1 { "" } else { "s" })
-}
-
-/// An integer with commas.
-fn grouped(value: u64) -> String {
-    let digits = value.to_string();
-    let mut out = String::new();
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            out.push(',');
-        }
-        out.push(digit);
-    }
-    out
 }

@@ -5,6 +5,7 @@ use std::fmt::Write;
 use serde::Serialize;
 
 use crate::Machine;
+use crate::text::grouped;
 
 /// One kernel on one set of inputs.
 ///
@@ -71,7 +72,7 @@ impl Report {
         let Machine { cpu, cores, isa_reason, .. } = &self.machine;
         let plural = |count: usize, one: &str| format!("{count} {one}{}", if count == 1 { "" } else { "s" });
         let mut out = format!("{cpu}, {}; {isa_reason}\n", plural(*cores, "core"));
-        let _ = writeln!(out, "{} coordinates, {}", grouped(self.d), plural(self.threads, "thread"));
+        let _ = writeln!(out, "{} coordinates, {}", grouped(self.d as u64), plural(self.threads, "thread"));
         out.push_str("limit: its speed as a share of that of a loop that only moves the same bytes\n");
         let on = if self.threads == 1 { "" } else { " on one thread" };
         let _ = writeln!(out, "naive: how many times faster it is than one coordinate at a time{on}");
@@ -125,19 +126,6 @@ fn time(milliseconds: f64) -> String {
 
 fn times(factor: f64) -> String {
     if factor < 9.95 { format!("{factor:.1}×") } else { format!("{factor:.0}×") }
-}
-
-/// An integer with commas.
-fn grouped(value: usize) -> String {
-    let digits = value.to_string();
-    let mut out = String::new();
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            out.push(',');
-        }
-        out.push(digit);
-    }
-    out
 }
 
 #[cfg(test)]
