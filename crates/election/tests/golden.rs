@@ -211,7 +211,7 @@ fn examples() -> Vec<(String, Bytes)> {
         named("digest", first(&vote, kind::DIGEST)),
         named("bye", first(&vote, kind::BYE)),
         named("seal", first(&sealed, kind::SEAL)),
-        named("ask", wire::ask()),
+        named("ask", wire::ask(0)),
         named("welcome-offer", first(&vote, kind::WELCOME)),
         named("welcome-compare", first(&state, kind::WELCOME)),
         named("welcome-follow", first(&follow, kind::WELCOME)),

@@ -571,10 +571,18 @@ impl Exchange for Client {
 /// # Errors
 /// If nobody answers, or what answers is no server of this kind.
 pub fn ask_status(connect: &Connect) -> Result<String, ExchangeError> {
+    ask_status_of(connect, 0)
+}
+
+/// The same, with an answer of so many bytes, as far as the server goes along with that: blanks follow the JSON.
+///
+/// # Errors
+/// As those of [`ask_status`].
+pub fn ask_status_of(connect: &Connect, bytes: u32) -> Result<String, ExchangeError> {
     use signvote_election::wire::{ToWorker, ask};
     let mut wire = Wire::dial(connect, None, connect.patience, true).map_err(|loss| loss.error)?;
     if let Some(outbound) = &wire.outbound {
-        let _ = outbound.send(ask());
+        let _ = outbound.send(ask(bytes));
     }
     let silent = |loss: Loss| match loss.error {
         ExchangeError::Lost(reason) => {

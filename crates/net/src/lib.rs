@@ -20,7 +20,7 @@ mod shard;
 mod socket;
 pub mod tls;
 
-pub use client::{Client, Connect, ask_status};
+pub use client::{Client, Connect, ask_status, ask_status_of};
 pub use error::{Error, Fault};
 pub use identity::{Name, Peer, SERVER, SigningKey, verify_signature};
 pub use server::{Observer, Serve, Stop, listen, serve};

@@ -394,7 +394,7 @@ impl<'a> Shell<'a> {
                     self.election.abandon(&reason);
                 }
             }
-            Output::Status { peer } => self.tell_status(peer),
+            Output::Status { peer, bytes } => self.tell_status(peer, bytes),
             Output::Done => self.done = true,
             _ => {}
         }
@@ -420,13 +420,15 @@ impl<'a> Shell<'a> {
         let _ = connection.queue.send(frame);
     }
 
-    fn tell_status(&mut self, peer: PeerId) {
+    fn tell_status(&mut self, peer: PeerId, bytes: usize) {
         let mut status = self.election.status(self.start.elapsed());
         for (worker, traffic) in status.workers.iter_mut().zip(self.traffic_so_far()) {
             worker.traffic = Some(traffic);
         }
         // Numbers and strings: there is nothing in it that JSON cannot say.
-        if let Ok(json) = serde_json::to_string(&status) {
+        if let Ok(mut json) = serde_json::to_string(&status) {
+            // Blanks behind it are JSON as well.
+            json.push_str(&" ".repeat(bytes.saturating_sub(json.len())));
             self.send(peer, wire::status(&json));
         }
     }

@@ -230,3 +230,16 @@ fn a_frame_that_is_too_long_is_refused_in_words_and_the_run_goes_on() {
     assert!(worker(address, 1).join().unwrap().is_ok());
     server.join().unwrap();
 }
+
+#[test]
+fn a_status_is_as_long_as_it_is_asked_for() {
+    let (address, _events, _server) = start(1);
+    let connect =
+        Connect { address: address.to_string(), patience: PATIENCE, reconnect: Duration::ZERO, tls: None };
+    let short = signvote_net::ask_status_of(&connect, 0).unwrap();
+    for (asked, given) in [(1, short.len()), (100_000, 100_000), (u32::MAX, 1_000_000)] {
+        let answer = signvote_net::ask_status_of(&connect, asked).unwrap();
+        assert_eq!((answer.len(), answer.trim_end()), (given, short.as_str()));
+    }
+    vote(join(address, 1).unwrap()).unwrap();
+}

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use signvote_election::{ExchangeError, Status, WorkerState};
 use signvote_kernels::Isa;
-use signvote_net::{Connect, ask_status};
+use signvote_net::{Connect, ask_status, ask_status_of};
 
 use crate::kernels::per_round;
 use crate::plan::Costs;
@@ -22,6 +22,8 @@ const COPIED_BYTES: usize = 64 << 20;
 const COPIES: u32 = 5;
 /// Coordinates that the kernels are measured with.
 const COORDINATES: usize = 4 << 20;
+/// Bytes of a long answer: 10 ms at 1 Gb/s.
+const LONG_ANSWER: u32 = 1_000_000;
 /// Messages there and back, and how long bytes are sent.
 const ROUND_TRIPS: usize = 500;
 const SENDING: Duration = Duration::from_millis(300);
@@ -351,6 +353,9 @@ pub struct Link {
     pub workers: usize,
     /// The median time of a question for the status, connecting included.
     pub question: Duration,
+    /// How fast a long answer came, in bits a second, connecting left out: what the link has at least. `None` if the server gives no long
+    /// answers, or they took no longer than short ones.
+    pub bits_per_second: Option<f64>,
     /// Whether it is encrypted.
     pub tls: bool,
 }
@@ -362,6 +367,18 @@ impl Link {
     pub fn latency(&self) -> Duration {
         self.question / if self.tls { 6 } else { 4 }
     }
+}
+
+/// The rate of long answers, where short ones of so many bytes take that long.
+fn rate(connect: &Connect, question: Duration, short: usize) -> Option<f64> {
+    let (mut times, mut length) = (Vec::with_capacity(QUESTIONS), 0);
+    for _ in 0..QUESTIONS {
+        let began = Instant::now();
+        length = ask_status_of(connect, LONG_ANSWER).ok()?.len();
+        times.push(began.elapsed());
+    }
+    let longer = median(times).checked_sub(question).filter(|longer| !longer.is_zero())?;
+    (length >= LONG_ANSWER as usize).then(|| 8.0 * (length - short) as f64 / longer.as_secs_f64())
 }
 
 /// Asks a server how its run stands, a few times. Nothing else: a connection that says nothing is an offence at a server with
@@ -379,6 +396,8 @@ pub fn link(connect: &Connect) -> Result<Link, ExchangeError> {
             times.push(began.elapsed());
         }
     }
+    let question = median(times);
+    let bits_per_second = rate(connect, question, answer.len());
     let status: Status = serde_json::from_str(&answer).map_err(|error| {
         let reason = format!("{} has another version, and should have this one: {error}", connect.address);
         ExchangeError::Untrusted(reason)
@@ -391,7 +410,8 @@ pub fn link(connect: &Connect) -> Result<Link, ExchangeError> {
         rounds: status.rounds,
         connected,
         workers: status.workers.len(),
-        question: median(times),
+        question,
+        bits_per_second,
         tls: connect.tls.is_some(),
     })
 }

@@ -184,7 +184,7 @@ fn a_kernel_that_is_wrong_is_bad() {
 }
 
 #[test]
-fn a_server_that_answers_is_told_and_that_no_rate_was_measured() {
+fn a_server_that_answers_is_told_with_the_rate_if_it_was_measured() {
     let mut link = Link {
         run: "r7".into(),
         phase: "running".into(),
@@ -193,6 +193,7 @@ fn a_server_that_answers_is_told_and_that_no_rate_was_measured() {
         connected: 3,
         workers: 4,
         question: Duration::from_millis(12),
+        bits_per_second: None,
         tls: false,
     };
     assert_eq!(link.latency(), Duration::from_millis(3));
@@ -205,6 +206,12 @@ fn a_server_that_answers_is_told_and_that_no_rate_was_measured() {
         "rate of the link was not measured",
     ];
     says(&words::link(&Ok(link.clone())), Level::Good, &expected);
+    for (rate, words) in
+        [(9.42e9, "has 9.4 Gb/s or more"), (94.1e6, "has 94 Mb/s or more"), (4e5, "has 0.4 Mb/s or more")]
+    {
+        link.bits_per_second = Some(rate);
+        says(&words::link(&Ok(link.clone())), Level::Good, &[words]);
+    }
     link.tls = true;
     assert_eq!(link.latency(), Duration::from_millis(2));
     says(&words::link(&Ok(link)), Level::Good, &["TLS", "handshake"]);

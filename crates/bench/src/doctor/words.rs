@@ -314,11 +314,16 @@ pub fn link(link: &Result<Link, ExchangeError>) -> Finding {
         duration(link.question),
         if link.tls { " and handshake" } else { "" },
     );
-    // A status has some hundred bytes: from its time no rate can be told.
-    Finding::new(Check::Link, Level::Good, words).advise(
-        "the rate of the link was not measured: signvote bench exchange --role server --listen HOST:PORT there, and \
-         --role worker --connect HOST:PORT here, do that",
-    )
+    // TCP begins slowly: over a long way the link may have more.
+    let Some(rate) = link.bits_per_second else {
+        return Finding::new(Check::Link, Level::Good, words).advise(
+            "the rate of the link was not measured: signvote bench exchange --role server --listen HOST:PORT there, and \
+             --role worker --connect HOST:PORT here, do that",
+        );
+    };
+    let words = format!("{words}; the link from there has {} or more", bits(rate));
+    Finding::new(Check::Link, Level::Good, words)
+        .advise("signvote bench exchange says what a round takes over it")
 }
 
 /// What a step takes with a vote and with an all-reduce, for each of the models and links.
@@ -429,6 +434,12 @@ fn date(seconds: u64) -> String {
         || "beyond the year 9999".into(),
         |at| format!("{:04}-{:02}-{:02}", at.year(), u8::from(at.month()), at.day()),
     )
+}
+
+/// Bits a second.
+fn bits(rate: f64) -> String {
+    let (value, unit) = if rate >= 1e9 { (rate / 1e9, "Gb/s") } else { (rate / 1e6, "Mb/s") };
+    if value < 9.95 { format!("{value:.1} {unit}") } else { format!("{value:.0} {unit}") }
 }
 
 fn count(number: u64, one: &str) -> String {

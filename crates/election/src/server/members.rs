@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::ring::CatchUp;
 use super::{Origin, Output, Phase, Server};
 use crate::decision::{self, Admission, NoPlace, Place};
-use crate::wire::{FloatBytes, Later, Start, to_worker};
+use crate::wire::{self, FloatBytes, Later, Start, to_worker};
 use crate::{
     Chunking, Digest, DigestTree, Error, Event, Identity, Layout, PeerId, Position, Round, RunId, Settings,
     ShardId, Slot, WorkerRecord,
@@ -197,12 +197,13 @@ impl Server {
     }
 
     /// Somebody asks how the run stands.
-    pub(super) fn ask(&mut self, peer: PeerId) -> Result<(), Error> {
+    pub(super) fn ask(&mut self, peer: PeerId, bytes: u32) -> Result<(), Error> {
         if !matches!(self.state(peer)?, PeerState::Greeting) {
             return Err(Error::misbehaved("ask instead of greeting", "a question from a worker"));
         }
         self.peers.remove(&peer);
-        self.outputs.push_back(Output::Status { peer });
+        let bytes = (bytes as usize).min(wire::MAX_STATUS_BYTES);
+        self.outputs.push_back(Output::Status { peer, bytes });
         self.outputs.push_back(Output::Close { peer });
         Ok(())
     }

@@ -95,6 +95,8 @@ pub enum Output {
     Status {
         /// Who.
         peer: PeerId,
+        /// How many bytes it shall be padded to.
+        bytes: usize,
     },
     /// The run is over and nobody is left to serve.
     Done,
@@ -458,7 +460,7 @@ impl Server {
                 let wanted = (slot != 0).then_some(slot);
                 self.greet(now, peer, members::Hello { run, layout, dimension, wanted, name, position })
             }
-            ToServer::Ask { version: _ } => self.ask(peer),
+            ToServer::Ask { version: _, bytes } => self.ask(peer, bytes),
             ToServer::Init { layout, settings } => self.take_layout(peer, layout, settings),
             ToServer::Values { chunk, values } => self.take_values(now, peer, chunk, values),
             ToServer::Ready { digest } => self.ready(now, peer, digest),

@@ -30,6 +30,8 @@ pub const LENGTH_BYTES: usize = 4;
 pub const HEADER_BYTES: usize = LENGTH_BYTES + 1;
 /// The longest frame of a connection that has been welcomed, after its length. Chunks and layouts fit well within.
 pub const MAX_FRAME_BYTES: usize = 1 << 20;
+/// Most bytes that a status is padded to.
+pub const MAX_STATUS_BYTES: usize = 1_000_000;
 /// The longest frame before that.
 pub const MAX_HELLO_BYTES: usize = 4096;
 /// Longest reason or name in a frame, in bytes.

@@ -98,6 +98,8 @@ pub enum ToServer<'a> {
     Ask {
         /// The asker's protocol version.
         version: (u16, u16),
+        /// How long the answer should be, in bytes; 0: as short as it is.
+        bytes: u32,
     },
     /// A shard offers its service, instead of a greeting.
     Enrol(Enrolment),
@@ -178,7 +180,8 @@ impl<'a> ToServer<'a> {
             kind::SEAL => Self::Seal { round: Round(reader.u64()?), signature: Signature(reader.array()?) },
             kind::ASK => {
                 magic(&mut reader)?;
-                Self::Ask { version: super::read_version(&mut reader)? }
+                let version = super::read_version(&mut reader)?;
+                Self::Ask { version, bytes: if reader.left() == 4 { reader.u32()? } else { 0 } }
             }
             kind::ENROL => Self::Enrol(of_shards::read_enrolment(&mut reader)?),
             kind::TALLIED => Self::Tallied(of_shards::read_tallied(&mut reader)?),
@@ -273,12 +276,16 @@ pub(crate) fn seal(round: Round, signature: &Signature) -> Bytes {
     out.frame()
 }
 
-/// Asks a server how its run stands; instead of a greeting.
-pub fn ask() -> Bytes {
-    let mut out = Writer::with_kind(kind::ASK, 12);
+/// Asks a server how its run stands; instead of a greeting. The answer shall have so many bytes, as far as the server goes along with that
+/// ([`MAX_STATUS_BYTES`](super::MAX_STATUS_BYTES)): from how long it takes the rate of the link can be told. 0: as few as it has.
+pub fn ask(bytes: u32) -> Bytes {
+    let mut out = Writer::with_kind(kind::ASK, 16);
     out.bytes(&MAGIC);
     out.u16(super::MAJOR);
     out.u16(super::MINOR);
+    if bytes > 0 {
+        out.u32(bytes);
+    }
     out.frame()
 }
 

@@ -341,7 +341,7 @@ impl World {
                     recorded = Some(record);
                 }
                 Output::Bound { slot, identity } => self.disk.bind(slot, identity),
-                Output::Status { peer } => self.send_down(peer.0, Item::Frame(wire::status("{}"))),
+                Output::Status { peer, .. } => self.send_down(peer.0, Item::Frame(wire::status("{}"))),
                 Output::Done => done = true,
                 other => panic!("nobody knows what to do with {other:?}"),
             }

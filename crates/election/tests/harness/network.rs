@@ -479,7 +479,7 @@ impl Sim {
                     let bytes = Bytes::from(record.encode());
                     assert_eq!(signvote_election::Record::decode(&bytes).unwrap(), *record);
                 }
-                Output::Status { peer } => {
+                Output::Status { peer, .. } => {
                     assert_eq!(self.server.status(self.now).round, self.server.round().0);
                     self.carry_down(peer, Down::Frame(signvote_election::wire::status("{}")));
                 }
