@@ -195,7 +195,7 @@ pub struct Worker {
     pub rounds: u64,
     /// Chunks of its ballots that came too late.
     pub late_chunks: u64,
-    /// Its agreement with the verdict, over the last hundred rounds or so.
+    /// Its agreement with the verdict, over the last three hundred rounds or so.
     pub agreement: Option<f64>,
     /// Its agreement over time, in thousandths, at the rounds of [`Snapshot::history_rounds`].
     pub history: Vec<Option<u16>>,
