@@ -1,7 +1,7 @@
 // The figures that one looks for first, and the facts that one looks up.
 import { arrange, byId, make, setText, show } from './dom';
 import * as format from './format';
-import type { Snapshot } from './types';
+import type { Maybe, Snapshot } from './types';
 
 interface Figure {
   name: string;
@@ -36,11 +36,11 @@ function figures(snapshot: Snapshot): Figure[] {
     {
       name: 'Bytes a second',
       value: begun ? `${format.bytes(pace.bytes_per_second)}/s` : format.NONE,
-      more: begun ? `as f32 ${format.bytes(pace.f32_bytes_per_second)}/s: ${format.saving(pace.bytes_per_second, pace.f32_bytes_per_second)}` : '',
+      more: begun ? `as f32 ${format.bytes(pace.f32_bytes_per_second)}/s: ${format.saving(pace.times_less)}` : '',
     },
     {
       name: 'Communication',
-      value: format.saving(sent, plain),
+      value: format.saving(bytes.times_less),
       more: `${format.bytes(sent)} so far, as f32 ${format.bytes(plain)}`,
     },
     {
@@ -108,16 +108,16 @@ export class Facts {
 
     const { bytes } = snapshot;
     const each = bytes.f32_each_way;
-    const table: [string, number, number | null][] = [
-      ['to the server', bytes.round_up, each],
-      ['to the workers', bytes.round_down, each],
-      ['both', bytes.round_up + bytes.round_down, 2 * each],
-      ['joins and farewells', bytes.join, null],
+    const table: [string, number, number | null, Maybe][] = [
+      ['to the server', bytes.round_up, each, bytes.times_less_up],
+      ['to the workers', bytes.round_down, each, bytes.times_less_down],
+      ['both', bytes.round_up + bytes.round_down, 2 * each, bytes.times_less],
+      ['joins and farewells', bytes.join, null, null],
     ];
-    table.forEach(([direction, sent, plain], at) => {
+    table.forEach(([direction, sent, plain, times], at) => {
       const row = (this.rows[at] ??= this.row(direction));
       const cells = row.children;
-      const texts = [direction, format.bytes(sent), plain === null ? format.NONE : format.bytes(plain), plain === null ? format.NONE : format.saving(sent, plain)];
+      const texts = [direction, format.bytes(sent), plain === null ? format.NONE : format.bytes(plain), format.saving(times)];
       texts.forEach((text, cell) => cells[cell] !== undefined && setText(cells[cell], text));
     });
 

@@ -68,9 +68,8 @@ export function day(time: number): string {
 }
 
 /** How much less than plain f32; in words where it is not less. */
-export function saving(sent: number, plain: number): string {
-  if (!(sent > 0 && plain > 0)) return NONE;
-  const times = plain / sent;
+export function saving(times: Maybe): string {
+  if (times === null) return NONE;
   if (times >= 1.05) return `${times >= 100 ? count(times) : times.toFixed(1)}× less`;
   return times > 0.95 ? 'no less' : `${(1 / times).toFixed(1)}× more`;
 }

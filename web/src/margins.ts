@@ -108,8 +108,7 @@ export class Margins {
   }
 
   private whole(margins: ByTensor): void {
-    const bins: number[] = [];
-    for (const tensor of margins.tensors) tensor.bins.forEach((value, bin) => (bins[bin] = (bins[bin] ?? 0) + value));
+    const bins = margins.all;
     this.all.update('All tensors', bins);
     const total = sum(bins);
     while (this.shares.childElementCount < bins.length) {

@@ -59,6 +59,7 @@ export interface Pace {
   rounds_per_second: number;
   bytes_per_second: number;
   f32_bytes_per_second: number;
+  times_less: Maybe;
 }
 
 export interface Bytes {
@@ -66,6 +67,9 @@ export interface Bytes {
   round_down: number;
   join: number;
   f32_each_way: number;
+  times_less_up: Maybe;
+  times_less_down: Maybe;
+  times_less: Maybe;
 }
 
 export interface Series {
@@ -111,6 +115,7 @@ export interface Rule {
 
 export interface ByTensor {
   round: number;
+  all: number[];
   tensors: OfTensor[];
 }
 

@@ -23,6 +23,11 @@ const names = ['conv1.weight', 'conv1.bias', 'conv2.weight', 'conv2.bias', 'dens
 
 export const LARGE = { workers: 200, rounds: 10_000, tensors: 160, entries: 200, liars: [3, 50, 199] };
 
+function summed(margins) {
+  const all = Array.from({ length: 11 }, (_, bin) => margins.tensors.reduce((sum, tensor) => sum + tensor.bins[bin], 0));
+  return { ...margins, all };
+}
+
 function healthOf(list, phase, limit) {
   const apart = list.filter((worker) => worker.apart);
   const away = list.filter((worker) => worker.state === 'away' && phase === 'running').map((worker) => worker.name);
@@ -94,13 +99,14 @@ export function snapshot(round, options = {}) {
       : at % 2 === 0 ? `test accuracy ${(50 + at / 8).toFixed(1)}%, loss ${(2 - at / 200).toFixed(3)}` : `worker-${(at % workers) + 1} joined`;
     return { id: at, time: 1.76e9 + at * 7, round: Math.round((at * round) / entries), event: warning ? 'apart' : 'evaluated', slot: warning ? liars[at % liars.length] : null, warning, words };
   });
-  const margins = mean || round === 0 ? null : {
+  const times = round === 0 ? null : (2 * plain) / bytesAt(round);
+  const margins = mean || round === 0 ? null : summed({
     round,
     tensors: Array.from({ length: tensors }, (_, at) => ({
       name: tensors > names.length ? `blocks.${Math.floor(at / 8)}.${names[at % 8]}` : names[at],
       bins: Array.from({ length: 11 }, (_, bin) => Math.round((at % 2 === 0 ? 1024 : 48) * (0.25 * Math.exp(-bin / 3) + 0.12 * Math.exp((bin - 10) / (1 + (at % 5)))) * (0.9 + 0.2 * random()))),
     })),
-  };
+  });
   return {
     version: 1,
     run: '7c1e09a4d2b85f36',
@@ -132,8 +138,9 @@ export function snapshot(round, options = {}) {
       rounds_per_second: round === 0 ? 0 : 42.5,
       bytes_per_second: bytesAt(42.5),
       f32_bytes_per_second: 2 * 42.5 * workers * DIMENSION * 4,
+      times_less: round === 0 ? null : times,
     },
-    bytes: { round_up: Math.round(bytesAt(round) / 2), round_down: bytesAt(round) - Math.round(bytesAt(round) / 2), join: workers * 441_000, f32_each_way: plain },
+    bytes: { round_up: Math.round(bytesAt(round) / 2), round_down: bytesAt(round) - Math.round(bytesAt(round) / 2), join: workers * 441_000, f32_each_way: plain, times_less_up: times, times_less_down: times, times_less: times },
     series,
     evaluations,
     workers: list,

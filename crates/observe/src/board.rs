@@ -4,6 +4,7 @@ use std::collections::{BTreeSet, VecDeque};
 
 use signvote_election::{Event, Slot, Traffic, WorkerState, WorkerVotes};
 
+use crate::curve::{Curve, History, MOST_POINTS, Mean, Point};
 use crate::health::health;
 use crate::outliers::{rule, verdict};
 use crate::snapshot::{
@@ -11,12 +12,8 @@ use crate::snapshot::{
     Worker,
 };
 
-/// Most points of a curve: as many as a wide screen has room for. Twice as many rounds make every point twice as wide.
-const MOST_POINTS: usize = 1000;
-/// Most points of one worker's agreement.
-const MOST_HISTORY: usize = 100;
-/// Over how many of the last [`Event::Votes`] a worker's agreement is taken. Of ten, late in a run, one in thirty looks at three liars
-/// missed one; of thirty, one in a hundred and forty.
+/// Over how many of the last [`Event::Votes`] a worker's agreement is taken. With ten, one look in thirty was wrong in runs of 1,760 rounds;
+/// with thirty it is one in a hundred and forty (docs/dashboard.md).
 const RECENT_VOTES: usize = 30;
 /// Over how many of the last rounds loss and accuracy are taken.
 const RECENT_ROUNDS: usize = 20;
@@ -295,17 +292,30 @@ impl Board {
 
     /// How the run stands, as far as events have told.
     pub fn snapshot(&self) -> Snapshot {
-        let mut run = self.snapshot.clone();
+        self.clone().into_snapshot()
+    }
+
+    /// The same, of a board that is of no other use.
+    pub fn into_snapshot(mut self) -> Snapshot {
+        let pace = self.pace();
+        let run = &mut self.snapshot;
         run.loss = mean(self.recent.iter().map(|&(loss, _)| loss));
         run.accuracy = mean(self.recent.iter().map(|&(_, accuracy)| accuracy));
         run.series = self.curve.series();
-        run.history_rounds = self.history.rounds.clone();
-        for (worker, row) in run.workers.iter_mut().zip(&self.history.rows) {
-            worker.history.clone_from(row);
+        run.history_rounds = self.history.rounds;
+        for (worker, row) in run.workers.iter_mut().zip(self.history.rows) {
+            worker.history = row;
         }
-        run.pace = self.pace();
-        run.health = health(&run, self.recent.iter().any(|(loss, _)| loss.is_none()));
-        run
+        run.pace = pace;
+        let bytes = &mut run.bytes;
+        let times = |sent: u64, ways: u64| times_less(sent as f64, (ways * bytes.f32_each_way) as f64);
+        let [up, down, both] =
+            [(bytes.round_up, 1), (bytes.round_down, 1), (bytes.round_up + bytes.round_down, 2)]
+                .map(|(sent, ways)| times(sent, ways));
+        (bytes.times_less_up, bytes.times_less_down, bytes.times_less) = (up, down, both);
+        run.pace.times_less = times_less(run.pace.bytes_per_second, run.pace.f32_bytes_per_second);
+        run.health = health(run, self.recent.iter().any(|(loss, _)| loss.is_none()));
+        self.snapshot
     }
 
     /// Rounds are open from now on.
@@ -365,7 +375,11 @@ impl Board {
                 |at: usize| self.tensors.get(at).cloned().unwrap_or_else(|| format!("tensor {}", at + 1));
             let tensors =
                 margins.iter().enumerate().map(|(at, bins)| OfTensor { name: name(at), bins: bins.to_vec() });
-            run.margins = Some(ByTensor { round, tensors: tensors.collect() });
+            let mut all = vec![0; 11];
+            for bins in margins {
+                all.iter_mut().zip(bins).for_each(|(sum, count)| *sum += u64::from(*count));
+            }
+            run.margins = Some(ByTensor { round, all, tensors: tensors.collect() });
         }
     }
 
@@ -396,6 +410,7 @@ impl Board {
                 rounds_per_second: run.round as f64 / seconds,
                 bytes_per_second: bytes / seconds,
                 f32_bytes_per_second: 2.0 * run.bytes.f32_each_way as f64 / seconds,
+                times_less: None,
             };
         }
         let (Some(first), Some(last)) = (self.clock.front(), self.clock.back()) else {
@@ -416,6 +431,8 @@ impl Board {
             rounds_per_second: last.round.saturating_sub(first.round) as f64 / seconds,
             bytes_per_second: if span > 0.0 { bytes / span } else { 0.0 },
             f32_bytes_per_second: if span > 0.0 { 2.0 * dense as f64 / span } else { 0.0 },
+            // Made from these, with that of all bytes.
+            times_less: None,
         }
     }
 
@@ -450,6 +467,11 @@ impl Board {
             run.entries_before += 1;
         }
     }
+}
+
+/// How many times less than f32; `None` where there is nothing to compare.
+fn times_less(sent: f64, dense: f64) -> Option<f64> {
+    (sent > 0.0 && dense > 0.0).then(|| dense / sent)
 }
 
 /// An event's name and place, as `events.jsonl` has them.
@@ -496,174 +518,12 @@ fn mean(values: impl Iterator<Item = Option<f32>>) -> Option<f64> {
     Some(values.iter().map(|&value| f64::from(value)).sum::<f64>() / values.len() as f64)
 }
 
-/// A mean that can be taken together with another.
-#[derive(Clone, Copy, Debug, Default)]
-struct Mean {
-    sum: f64,
-    count: u32,
-}
-
-impl Mean {
-    fn of(value: Option<f32>) -> Self {
-        value.map_or_else(Self::default, |value| Self { sum: f64::from(value), count: 1 })
-    }
-
-    fn with(self, other: Self) -> Self {
-        Self { sum: self.sum + other.sum, count: self.count + other.count }
-    }
-
-    /// To five digits: more would be bytes without meaning.
-    fn value(self) -> Option<f64> {
-        (self.count > 0).then(|| rounded(self.sum / f64::from(self.count)))
-    }
-}
-
-/// A number with five significant digits.
-fn rounded(value: f64) -> f64 {
-    if value == 0.0 || !value.is_finite() {
-        return value;
-    }
-    let power = 4 - value.abs().log10().floor() as i32;
-    let scale = 10f64.powi(power.clamp(-300, 300));
-    (value * scale).round() / scale
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Point {
-    round: u64,
-    seconds: f64,
-    bytes: u64,
-    loss: Mean,
-    accuracy: Mean,
-    eta: f32,
-}
-
-/// Rounds as points, each the mean of as many rounds as it takes not to have too many.
-#[derive(Clone, Debug)]
-struct Curve {
-    stride: u64,
-    points: Vec<Point>,
-    /// Rounds in the last point.
-    filled: u64,
-}
-
-impl Default for Curve {
-    fn default() -> Self {
-        Self { stride: 1, points: Vec::new(), filled: 0 }
-    }
-}
-
-impl Curve {
-    fn push(&mut self, point: Point) {
-        match self.points.last_mut().filter(|_| self.filled < self.stride && self.filled > 0) {
-            Some(last) => {
-                *last = joined(last, &point);
-                self.filled += 1;
-            }
-            None => {
-                if self.points.len() == MOST_POINTS {
-                    self.points =
-                        self.points.chunks(2).map(|pair| joined(&pair[0], &pair[pair.len() - 1])).collect();
-                    self.stride *= 2;
-                }
-                self.points.push(point);
-                self.filled = 1;
-            }
-        }
-    }
-
-    /// Takes away what ends after this round.
-    fn truncate(&mut self, round: u64) {
-        self.points.retain(|point| point.round <= round);
-        self.filled = 0;
-    }
-
-    /// Seconds and bytes after a round, as far as points tell.
-    fn at(&self, round: u64) -> (f64, u64) {
-        let at = self.points.partition_point(|point| point.round < round);
-        let point = self.points.get(at).or(self.points.last());
-        point.map_or((0.0, 0), |point| (rounded(point.seconds), point.bytes))
-    }
-
-    fn series(&self) -> Series {
-        let points = &self.points;
-        Series {
-            stride: self.stride,
-            round: points.iter().map(|point| point.round).collect(),
-            seconds: points.iter().map(|point| (point.seconds * 1e3).round() / 1e3).collect(),
-            bytes: points.iter().map(|point| point.bytes).collect(),
-            loss: points.iter().map(|point| point.loss.value()).collect(),
-            accuracy: points.iter().map(|point| point.accuracy.value()).collect(),
-            eta: points.iter().map(|point| rounded(f64::from(point.eta))).collect(),
-        }
-    }
-}
-
-/// Two neighbours as one point, which ends where the second does.
-fn joined(first: &Point, second: &Point) -> Point {
-    Point { loss: first.loss.with(second.loss), accuracy: first.accuracy.with(second.accuracy), ..*second }
-}
-
-/// Agreement over time, in thousandths.
-#[derive(Clone, Debug, Default)]
-struct History {
-    /// How many samples make a column, as a power of two.
-    doublings: u32,
-    /// Samples in the last column.
-    filled: u32,
-    rounds: Vec<u64>,
-    rows: Vec<Vec<Option<u16>>>,
-}
-
-impl History {
-    fn push(&mut self, round: u64, agreements: &[Option<f64>]) {
-        self.rows.resize(self.rows.len().max(agreements.len()), vec![None; self.rounds.len()]);
-        let open = self.filled > 0 && self.filled < 1 << self.doublings;
-        if !open && self.rounds.len() == MOST_HISTORY {
-            self.rounds = self.rounds.chunks(2).map(|pair| pair[pair.len() - 1]).collect();
-            for row in &mut self.rows {
-                *row = row.chunks(2).map(|pair| averaged(pair[0], 1, pair[pair.len() - 1])).collect();
-            }
-            self.doublings += 1;
-        }
-        let samples = if open { self.filled } else { 0 };
-        match self.rounds.last_mut().filter(|_| open) {
-            Some(last) => *last = round,
-            None => self.rounds.push(round),
-        }
-        for (at, row) in self.rows.iter_mut().enumerate() {
-            let new = agreements.get(at).copied().flatten().map(|value| (value * 1e3).round() as u16);
-            match row.last_mut().filter(|_| open) {
-                Some(last) => *last = averaged(*last, samples, new),
-                None => row.push(new),
-            }
-        }
-        self.filled = samples + 1;
-    }
-
-    fn truncate(&mut self, round: u64) {
-        let kept = self.rounds.partition_point(|&at| at <= round);
-        self.rounds.truncate(kept);
-        self.rows.iter_mut().for_each(|row| row.truncate(kept));
-        self.filled = 0;
-    }
-}
-
-/// The mean of `samples` samples, of which this was the mean, and one more.
-fn averaged(mean: Option<u16>, samples: u32, new: Option<u16>) -> Option<u16> {
-    match (mean, new) {
-        (Some(mean), Some(new)) => {
-            Some(((u32::from(mean) * samples + u32::from(new)) / (samples + 1)) as u16)
-        }
-        (mean, new) => new.or(mean),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use signvote_election::Round;
 
     use super::*;
+    use crate::curve::MOST_HISTORY;
     use crate::snapshot::Level;
 
     fn slot(number: u16) -> Slot {
@@ -765,6 +625,11 @@ mod tests {
         assert!((run.pace.f32_bytes_per_second - 7.0 * 2.0 * 4000.0 * 10.0).abs() < 1e-3);
         assert_eq!(run.bytes.f32_each_way, 200 * 7 * 4000);
         assert_eq!((run.bytes.round_up, run.bytes.join), (7 * 150 * 200, 21));
+        let times = Some(4000.0 / 150.0);
+        assert_eq!(
+            (run.bytes.times_less_up, run.bytes.times_less_down, run.bytes.times_less),
+            (times, times, times)
+        );
         let apart: Vec<_> = run.workers.iter().filter(|it| it.apart).map(|it| it.name.as_str()).collect();
         assert_eq!(apart, ["worker-1", "worker-2", "worker-3"]);
         assert_eq!(run.workers[3].verdict, "votes like the others");
@@ -783,6 +648,7 @@ mod tests {
         assert_eq!(run.workers[0].history, vec![Some(560); 20]);
         let margins = run.margins.unwrap();
         assert_eq!((margins.round, margins.tensors[1].name.as_str()), (200, "b"));
+        assert_eq!(margins.all, [1; 11]);
         // Harmonic numbers: the mean of 1/181 … 1/200.
         let mean = (181..=200).map(f64::from).map(f64::recip).sum::<f64>() / 20.0;
         assert!((run.loss.unwrap() - mean).abs() < 1e-6);
@@ -839,7 +705,9 @@ mod tests {
             }
             board.take(time, &committed(round, None));
         }
-        let Pace { rounds_per_second, bytes_per_second, f32_bytes_per_second } = board.snapshot().pace;
+        let Pace { rounds_per_second, bytes_per_second, f32_bytes_per_second, times_less } =
+            board.snapshot().pace;
+        assert_eq!(times_less, Some(4000.0 / 150.0));
         assert!((rounds_per_second - 0.5).abs() < 1e-6, "{rounds_per_second}");
         assert!((bytes_per_second - 7.0 * 2.0 * 150.0 * 0.5).abs() < 1e-6, "{bytes_per_second}");
         assert!((f32_bytes_per_second - 7.0 * 2.0 * 4000.0 * 0.5).abs() < 1e-6, "{f32_bytes_per_second}");

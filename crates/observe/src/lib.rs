@@ -12,6 +12,7 @@
 
 mod board;
 mod checkpoint;
+mod curve;
 mod directory;
 mod error;
 mod health;

@@ -34,7 +34,7 @@ impl Live {
     /// As [`Board::snapshot`]. Who hands in events waits for no more than a copy.
     pub fn snapshot(&self) -> Snapshot {
         let board = self.lock().clone();
-        board.snapshot()
+        board.into_snapshot()
     }
 
     fn lock(&self) -> MutexGuard<'_, Board> {

@@ -11,13 +11,9 @@ use crate::snapshot::{Phase, Worker};
 /// run has workers; names of workers, which are theirs to choose, are in none.
 pub fn prometheus(run: &Snapshot) -> String {
     let mut out = Metrics(String::new());
-    let phases = [
-        ("gathering", Phase::Gathering),
-        ("running", Phase::Running),
-        ("paused", Phase::Paused),
-        ("finished", Phase::Finished),
-    ];
-    let phases = phases.map(|(name, phase)| (format!("{{phase=\"{name}\"}}"), f64::from(run.phase == phase)));
+    let phases = [Phase::Gathering, Phase::Running, Phase::Paused, Phase::Finished];
+    let phases =
+        phases.map(|phase| (format!("{{phase=\"{}\"}}", phase.name()), f64::from(run.phase == phase)));
     out.family("signvote_phase", "gauge", "Whether the run is in this phase.", phases);
     let mut one = |name: &str, kind: &str, help: &str, value: Option<f64>| {
         out.family(name, kind, help, value.map(|value| (String::new(), value)));
@@ -64,7 +60,7 @@ pub fn prometheus(run: &Snapshot) -> String {
     out.family(
         "signvote_recent_warnings",
         "gauge",
-        "Warnings among the last 200 events.",
+        "Warnings among the events that are kept.",
         [(String::new(), warnings as f64)],
     );
 

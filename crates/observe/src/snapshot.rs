@@ -122,6 +122,18 @@ pub enum Phase {
     Finished,
 }
 
+impl Phase {
+    /// Its name, as in JSON.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Gathering => "gathering",
+            Self::Running => "running",
+            Self::Paused => "paused",
+            Self::Finished => "finished",
+        }
+    }
+}
+
 /// Speed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Pace {
@@ -131,10 +143,12 @@ pub struct Pace {
     pub bytes_per_second: f64,
     /// What the same rounds would take in plain f32.
     pub f32_bytes_per_second: f64,
+    /// The second divided by the first.
+    pub times_less: Option<f64>,
 }
 
 /// Bytes of all workers, on their sockets.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Bytes {
     /// Of rounds, to the server.
     pub round_up: u64,
@@ -144,6 +158,12 @@ pub struct Bytes {
     pub join: u64,
     /// What those rounds would have taken each way in plain f32: four bytes a coordinate, round and voter.
     pub f32_each_way: u64,
+    /// How many times less than that went to the server.
+    pub times_less_up: Option<f64>,
+    /// The same, to the workers.
+    pub times_less_down: Option<f64>,
+    /// The same, both ways together.
+    pub times_less: Option<f64>,
 }
 
 /// Columns over rounds. Where there were too many rounds, a point is the mean of `stride` of them.
@@ -229,6 +249,8 @@ pub struct Rule {
 pub struct ByTensor {
     /// Rounds committed when it was counted.
     pub round: u64,
+    /// Over all tensors.
+    pub all: Vec<u64>,
     /// A row a tensor, in the order of the flat vector.
     pub tensors: Vec<OfTensor>,
 }

@@ -73,7 +73,7 @@ impl Scalars {
     fn record(&mut self, data: &[u8]) -> Result<(), Error> {
         let length = (data.len() as u64).to_le_bytes();
         let parts = [&length[..], &masked(&length), data, &masked(data)];
-        self.file.write_all(&parts.concat()).map_err(Error::io("write", &self.path))
+        parts.iter().try_for_each(|part| self.file.write_all(part)).map_err(Error::io("write", &self.path))
     }
 }
 
