@@ -26,3 +26,4 @@ mod text;
 pub use error::Error;
 pub use machine::{Machine, available_bytes};
 pub use rate::Rate;
+pub use text::grouped;

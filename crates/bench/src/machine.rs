@@ -41,12 +41,12 @@ fn cpu(text: &str) -> Option<String> {
 
 /// Memory that could be had without swapping; `None` where the system does not say.
 pub fn available_bytes() -> Option<u64> {
-    available(&std::fs::read_to_string("/proc/meminfo").ok()?)
+    meminfo(&std::fs::read_to_string("/proc/meminfo").ok()?, "MemAvailable:")
 }
 
-/// The available memory in the text of `/proc/meminfo`.
-fn available(text: &str) -> Option<u64> {
-    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+/// A row of the text of `/proc/meminfo`, such as `MemAvailable:`, in bytes.
+pub(crate) fn meminfo(text: &str, row: &str) -> Option<u64> {
+    let line = text.lines().find_map(|line| line.strip_prefix(row))?;
     line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
 }
 
@@ -59,7 +59,7 @@ mod tests {
         let text = "processor\t: 0\nmodel\t\t: 17\nmodel name\t: A CPU: fast\nstepping: 1\n";
         assert_eq!(cpu(text).as_deref(), Some("A CPU: fast"));
         assert_eq!(cpu("Processor : 0\n"), None);
-        assert_eq!(available("MemTotal: 9 kB\nMemAvailable:   24 kB\n"), Some(24 * 1024));
-        assert_eq!(available("MemTotal: 9 kB\n"), None);
+        assert_eq!(meminfo("MemTotal: 9 kB\nMemAvailable:   24 kB\n", "MemAvailable:"), Some(24 * 1024));
+        assert_eq!(meminfo("MemTotal: 9 kB\n", "MemAvailable:"), None);
     }
 }

@@ -5,6 +5,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
+pub(crate) use signvote_bench::grouped;
 use signvote_election::Event;
 use signvote_kernels::Isa;
 
@@ -311,30 +312,9 @@ pub(crate) fn percent(fraction: Option<f64>) -> String {
     fraction.map_or_else(|| "–".into(), |fraction| format!("{:.1}%", fraction * 100.0))
 }
 
-/// An integer with commas.
-pub(crate) fn grouped(value: u64) -> String {
-    let digits = value.to_string();
-    let mut out = String::new();
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            out.push(',');
-        }
-        out.push(digit);
-    }
-    out
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn numbers_are_grouped_by_thousands() {
-        assert_eq!(
-            [0, 999, 1000, 203_530, 1_234_567].map(grouped),
-            ["0", "999", "1,000", "203,530", "1,234,567"]
-        );
-    }
 
     #[test]
     fn a_mean_of_something_not_finite_is_none() {

@@ -18,7 +18,6 @@ use ratatui::text::{Line, Span};
 use ratatui::widgets::{
     Axis, Block, Cell, Chart, Dataset, GraphType, LineGauge, Paragraph, Row, Table, Wrap,
 };
-use signvote_election::WorkerState;
 use signvote_observe::snapshot::{Level, Phase, Series, Worker};
 use signvote_observe::{Live, Snapshot};
 
@@ -214,8 +213,7 @@ fn figures_of(run: &Snapshot) -> Vec<Line<'static>> {
         format!("   held-out loss {loss}, accuracy {}", percent(Some(it.accuracy)))
     });
     let (sent, dense) = (run.bytes.round_up + run.bytes.round_down, 2 * run.bytes.f32_each_way);
-    let saved =
-        if sent > 0 { format!(": {:.1} times less", dense as f64 / sent as f64) } else { String::new() };
+    let saved = run.bytes.times_less.map_or_else(String::new, |times| format!(": {times:.1} times less"));
     let bytes = |bytes: f64| HumanBytes(bytes as u64);
     vec![
         Line::from(format!("loss {loss}   accuracy {}{tested}", percent(run.accuracy))),
@@ -274,7 +272,7 @@ fn draw_workers(frame: &mut Frame<'_>, run: &Snapshot, area: Rect, scrolled: usi
         let cells = [
             worker.slot.to_string(),
             worker.name.clone(),
-            state_of(worker).into(),
+            worker.state.to_string(),
             percent(worker.agreement),
             strip(&worker.history, scale),
             worker.lag_rounds.to_string(),
@@ -304,16 +302,6 @@ fn draw_workers(frame: &mut Frame<'_>, run: &Snapshot, area: Rect, scrolled: usi
     frame.render_widget(table, area);
 }
 
-fn state_of(worker: &Worker) -> &'static str {
-    match worker.state {
-        WorkerState::Away => "away",
-        WorkerState::Joining => "joining",
-        WorkerState::Behind => "behind",
-        WorkerState::NotAwaited => "not awaited",
-        WorkerState::Voting => "voting",
-    }
-}
-
 /// Lowest and highest agreement that there has been, in thousandths: one scale for all workers.
 fn scale_of(run: &Snapshot) -> (u16, u16) {
     let known = || run.workers.iter().flat_map(|worker| worker.history.iter().flatten().copied());
@@ -333,7 +321,7 @@ fn strip(history: &[Option<u16>], (low, high): (u16, u16)) -> String {
 #[cfg(test)]
 mod tests {
     use ratatui::backend::TestBackend;
-    use signvote_election::{Event, Round, Slot, WorkerVotes};
+    use signvote_election::{Event, Round, Slot, WorkerState, WorkerVotes};
     use signvote_observe::Board;
 
     use super::*;

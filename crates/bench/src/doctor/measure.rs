@@ -13,6 +13,7 @@ use signvote_kernels::Isa;
 use signvote_net::{Connect, ask_status, ask_status_of};
 
 use crate::kernels::per_round;
+use crate::machine::meminfo;
 use crate::plan::Costs;
 use crate::{Error, Machine, available_bytes};
 
@@ -70,16 +71,10 @@ pub struct Memory {
 /// Measures the memory.
 #[must_use]
 pub fn memory() -> Memory {
-    let total = fs::read_to_string("/proc/meminfo").ok().and_then(|text| total(&text));
+    let total = fs::read_to_string("/proc/meminfo").ok().and_then(|text| meminfo(&text, "MemTotal:"));
     let available = available_bytes();
     let room = available.is_none_or(|bytes| bytes > 4 * COPIED_BYTES as u64);
     Memory { total_bytes: total, available_bytes: available, copy_gb_per_s: room.then(copy_gb_per_s) }
-}
-
-/// The memory of the machine in the text of `/proc/meminfo`.
-pub(super) fn total(text: &str) -> Option<u64> {
-    let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
-    line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
 }
 
 /// The best of a few copies: what disturbs the machine makes it only slower.

@@ -7,8 +7,9 @@ use signvote_election::ExchangeError;
 use signvote_net::{Name, certs};
 
 use super::certificates::{Validity, read};
-use super::measure::{Clock, Cpu, Disk, Link, Loopback, Measured, Memory, OpenFiles, open_files_in, total};
+use super::measure::{Clock, Cpu, Disk, Link, Loopback, Measured, Memory, OpenFiles, open_files_in};
 use super::{Check, Finding, Level, Wanted, examine, measure, words};
+use crate::machine::meminfo;
 use crate::plan::Costs;
 use crate::{Error, Machine};
 
@@ -158,7 +159,7 @@ fn processor_memory_and_loopback_are_told_in_numbers() {
     (cpu.asked, cpu.machine.isa) = (false, "scalar".into());
     says(&words::cpu(&cpu), Level::Note, &["no vector instructions"]);
 
-    assert_eq!(total("MemTotal:       8 kB\nMemFree: 1 kB\n"), Some(8192));
+    assert_eq!(meminfo("MemTotal:       8 kB\nMemFree: 1 kB\n", "MemTotal:"), Some(8192));
     let mut memory =
         Memory { total_bytes: Some(16 << 30), available_bytes: Some(3 << 29), copy_gb_per_s: Some(12.34) };
     says(&words::memory(&memory), Level::Good, &["1.5 GiB of 16 GiB", "12.3 GB/s"]);

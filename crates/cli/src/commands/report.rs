@@ -76,15 +76,6 @@ impl Run {
     fn tested(&self) -> Option<&Evaluation> {
         self.snapshot.evaluations.last()
     }
-
-    fn bytes(&self) -> u64 {
-        self.snapshot.bytes.round_up + self.snapshot.bytes.round_down
-    }
-
-    /// How many times less than f32.
-    fn saving(&self) -> Option<f64> {
-        (self.bytes() > 0).then(|| 2.0 * self.snapshot.bytes.f32_each_way as f64 / self.bytes() as f64)
-    }
 }
 
 fn overview(runs: &[Run]) -> Section {
@@ -104,7 +95,7 @@ fn overview(runs: &[Run]) -> Section {
         let tested = run.tested();
         results = results.row([
             run.name.clone(),
-            format!("{phase:?}").to_lowercase(),
+            phase.name().into(),
             round.to_string(),
             percent(tested.map(|it| it.accuracy)),
             number(tested.and_then(|it| it.loss)),
@@ -186,11 +177,14 @@ fn communication(runs: &[Run]) -> Section {
             bytes(it.round_down),
             bytes(it.join),
             bytes(2 * it.f32_each_way),
-            run.saving().map_or_else(|| "–".into(), |times| format!("{times:.1}")),
+            run.snapshot.bytes.times_less.map_or_else(|| "–".into(), |times| format!("{times:.1}")),
         ]);
     }
     let names = runs.iter().map(|run| run.name.clone());
-    let savings = runs.iter().enumerate().map(|(at, run)| (at as f64, run.saving().unwrap_or(f64::NAN)));
+    let savings = runs
+        .iter()
+        .enumerate()
+        .map(|(at, run)| (at as f64, run.snapshot.bytes.times_less.unwrap_or(f64::NAN)));
     let plot = Plot::new(
         "saved",
         "Communication saved",

@@ -57,12 +57,9 @@ fn table(status: &Status) -> String {
     );
     for worker in &status.workers {
         let state = match worker.state {
-            WorkerState::Away => "away",
-            WorkerState::Joining => "joining",
-            WorkerState::Behind => "behind",
-            WorkerState::NotAwaited => "not awaited",
-            WorkerState::Voting if worker.voted => "has voted",
-            WorkerState::Voting => "computing",
+            WorkerState::Voting if worker.voted => "has voted".to_owned(),
+            WorkerState::Voting => "computing".to_owned(),
+            state => state.to_string(),
         };
         let name = worker.identity.as_deref().unwrap_or(&worker.name);
         let (up, down) = worker.traffic.map_or((0, 0), |row| {

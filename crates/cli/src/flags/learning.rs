@@ -40,7 +40,8 @@ pub(crate) struct LearnFlags {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) init: Option<PathBuf>,
 
-    /// What computes: burn (pure Rust, on the CPU), or tch (libtorch, on CPU or CUDA; in programs built with --features tch).
+    /// What computes: burn (pure Rust, on the CPU), tch (libtorch, on CPU or CUDA) or wgpu (a GPU by Vulkan, Metal or DirectX); the last
+    /// two in programs built with that feature.
     #[arg(long, default_value_t, value_name = "ENGINE")]
     #[serde(serialize_with = "as_text")]
     pub(crate) engine: EngineKind,
@@ -187,7 +188,7 @@ pub(crate) struct EvalFlags {
     #[arg(long, value_name = "TOKENS", value_parser = clap::value_parser!(u32).range(1..=65_536))]
     pub(crate) context: Option<u32>,
 
-    /// What computes: burn, or tch (in programs built with --features tch).
+    /// What computes: burn, tch or wgpu (the last two in programs built with that feature).
     #[arg(long, default_value_t, value_name = "ENGINE")]
     pub(crate) engine: EngineKind,
 

@@ -62,7 +62,7 @@ pub(crate) struct SimulateFlags {
     #[arg(long, default_value_t = Setup::default().seed)]
     pub(crate) seed: u64,
 
-    /// Learning rate [default: 0.001 in a vote, 0.05 where gradients are aggregated].
+    /// Learning rate [default: 0.001 in a vote, however many rounds, 0.05 where gradients are aggregated].
     #[arg(long)]
     pub(crate) eta: Option<f64>,
 

@@ -15,8 +15,8 @@ use crate::seal::Sealed;
 use crate::wire::of_shards::Tallied;
 use crate::wire::to_worker;
 use crate::{
-    Digest, DigestTree, Error, Event, Layout, Margins, PeerId, Position, Record, Round, Signature, Slot,
-    SlotSet, WorkerVotes,
+    Digest, DigestTree, Error, Event, Margins, PeerId, Position, Record, Round, Signature, Slot, SlotSet,
+    WorkerVotes,
 };
 
 /// Digests kept for workers that are a little behind.
@@ -119,10 +119,8 @@ impl Server {
     pub(super) fn start(&mut self, now: Duration) {
         let Some(model) = &self.model else { return };
         let dimension = model.layout.dimension();
+        let tensors = model.layout.tensors().iter().map(|tensor| tensor.name.clone()).collect();
         self.phase = Phase::Running;
-        let layout = self.model.as_ref().map(|model| &model.layout);
-        let tensors =
-            layout.into_iter().flat_map(Layout::tensors).map(|tensor| tensor.name.clone()).collect();
         self.event(Event::Started { dimension, workers: self.present(), tensors });
         if self.at.round.0 >= self.config.terms.rounds {
             self.finish(now, "there are no rounds to run");

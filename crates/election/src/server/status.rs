@@ -1,5 +1,6 @@
 //! How a run stands, for people who ask and programs that watch.
 
+use std::fmt;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -81,6 +82,18 @@ pub enum WorkerState {
     NotAwaited,
     /// It votes.
     Voting,
+}
+
+impl fmt::Display for WorkerState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Away => "away",
+            Self::Joining => "joining",
+            Self::Behind => "behind",
+            Self::NotAwaited => "not awaited",
+            Self::Voting => "voting",
+        })
+    }
 }
 
 /// How one place stands.
