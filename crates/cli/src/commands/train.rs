@@ -95,6 +95,7 @@ pub(crate) fn run(flags: &TrainFlags, logs: LogFlags) -> Result<Exit, Failure> {
         Some(path) => {
             let directory = RunDirectory::open(path)?;
             directory.remove_partial_files();
+            as_it_began(&directory, flags)?;
             let from = newest_point(&directory, flags)?;
             (directory, Some(from))
         }
@@ -134,6 +135,33 @@ pub(crate) fn run(flags: &TrainFlags, logs: LogFlags) -> Result<Exit, Failure> {
 /// Where the process of worker `number` keeps its checkpoint.
 fn checkpoint_of(directory: &RunDirectory, number: u16) -> PathBuf {
     directory.workers().join(format!("{number}.safetensors"))
+}
+
+/// Settings with which a run may go on otherwise than it began: they change how it is computed, and where its data lies.
+const FREE: [&str; 4] = ["checkpoint-every", "data-dir", "engine", "threads"];
+
+/// Refuses settings other than those that the run began with: flags and variables win over its file, and would make another run of it.
+fn as_it_began(directory: &RunDirectory, flags: &TrainFlags) -> Result<(), Failure> {
+    let path = directory.config();
+    let text = std::fs::read_to_string(&path)
+        .map_err(|error| Failure::new(Exit::Data, format!("cannot read {}: {error}", path.display())))?;
+    let table = |text: &str| {
+        let parsed = text.parse::<toml::Table>();
+        parsed.map_err(|error| Failure::new(Exit::Data, format!("{} is no TOML: {error}", path.display())))
+    };
+    let (began, now) = (table(&text)?, table(&config_text(flags, "train")?)?);
+    let mut keys = began.keys().chain(now.keys());
+    let differs = |key: &&String| !FREE.contains(&key.as_str()) && began.get(*key) != now.get(*key);
+    let Some(key) = keys.find(differs) else { return Ok(()) };
+    let said = |table: &toml::Table| {
+        table.get(key).map_or_else(|| "left to the default".into(), |value| format!("{value}"))
+    };
+    Err(Failure::usage(format!(
+        "--resume {}: --{key} is {}, and the run began with it {}: leave it out, or begin another run",
+        directory.path().display(),
+        said(&now),
+        said(&began)
+    )))
 }
 
 /// The newest round that every worker has kept a checkpoint of, made the newest of all; gives that of the first.
