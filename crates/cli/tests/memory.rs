@@ -61,6 +61,6 @@ fn a_server_has_room_for_x_a_plane_a_ballot_and_little_else() {
 #[test]
 fn a_thousand_rounds_more_take_no_more_memory() {
     let (few, many) = (peak(400_000, 100), peak(400_000, 1_100));
-    // What an allocator gives back, and when, differs from run to run.
-    assert!(many <= few + (512 << 10), "{many} bytes in 1,100 rounds, {few} in 100");
+    // What an allocator gives back, and when, differs from run to run. The verdicts alone have fifty times as much.
+    assert!(many <= few + (1 << 20), "{many} bytes in 1,100 rounds, {few} in 100");
 }
