@@ -172,6 +172,7 @@ impl Client {
             slot: slot.map(place).transpose()?,
             name: name.or_else(|| identity.map(str::to_owned)).unwrap_or_else(|| "python".into()),
             key: tls.as_ref().map(|tls| SecretKey::from_seed(tls.signing_key().seed())),
+            statistics: false,
         };
         let (patience, reconnect) = (seconds("patience", patience)?, seconds("reconnect", reconnect)?);
         let connect = Connect { address, patience, reconnect, tls };

@@ -256,6 +256,7 @@ fn greeter(slot: Option<Slot>) -> Result<Voter, Error> {
         slot,
         name: "worker".into(),
         key: None,
+        statistics: false,
     }))
 }
 

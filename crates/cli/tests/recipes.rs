@@ -106,7 +106,9 @@ fn resnet18_on_cifar_and_its_model_elsewhere() {
     // The run's model, and the same as a file with its running statistics, are as good.
     let of_run = run(&here, "eval --json cifar10-resnet18.toml").succeeded().json();
     assert_eq!(of_run["test_loss"], result["test_loss"]);
-    run(&here, "export cifar10-resnet18.toml --out out.safetensors").succeeded();
+    let export = "export cifar10-resnet18.toml --out out.safetensors";
+    let said = run(&here, export).succeeded().out.join("\n");
+    assert!(said.ends_with(", running statistics of 2 workers"), "{said}");
     let flags = "--model resnet18-32 --data cifar-10 --data-dir cifar";
     let of_file = run(&here, &format!("eval --json out.safetensors {flags}")).succeeded().json();
     assert_eq!((&of_file["test_loss"], &of_file["samples"]), (&of_run["test_loss"], &12.into()));

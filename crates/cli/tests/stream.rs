@@ -77,6 +77,7 @@ fn work(address: &str, slot: u16) -> Vec<f32> {
         slot: Slot::new(slot),
         name: format!("worker-{slot}"),
         key: None,
+        statistics: false,
     };
     let initial = |_: &_| (0..layout().dimension()).map(|i| uniform(draw(u64::MAX, i))).collect();
     let mut client = Client::connect(&connect, greeting, None, initial, |_| {}).expect("a place");

@@ -43,6 +43,7 @@ impl Assembly {
             slot: Slot::new(number),
             name: format!("worker-{number}"),
             key: None,
+            statistics: false,
         };
         let voters: Vec<_> = (1..=workers).map(|number| Voter::new(greeting(number))).collect();
         let open = vec![false; voters.len()];

@@ -75,6 +75,21 @@ pub trait Exchange {
     /// As [`submit_signs`](Self::submit_signs).
     fn submit_gradient(&mut self, first: usize, gradient: &[f32]) -> Result<(), ExchangeError>;
 
+    /// Whether the run is over and its server waits for the running statistics of this worker's model.
+    fn wants_statistics(&self) -> bool {
+        false
+    }
+
+    /// The running statistics of the model at [`parameters`](Self::parameters), on this worker's data; none where it has none to
+    /// give after all. Only when they are [wanted](Self::wants_statistics).
+    ///
+    /// # Errors
+    /// If there are more than the server takes.
+    fn submit_statistics(&mut self, values: &[f32]) -> Result<(), ExchangeError> {
+        let _ = values;
+        Ok(())
+    }
+
     /// The next range may be long in coming: what has been handed in goes out now. Ranges that follow each other closely may
     /// otherwise wait for a few more of them; the last one, and everything that waits for the server, sends all.
     ///
@@ -194,5 +209,13 @@ impl Exchange for Solo {
 
     fn submit_gradient(&mut self, first: usize, gradient: &[f32]) -> Result<(), ExchangeError> {
         Ok(self.voter.submit_gradient(first, gradient)?)
+    }
+
+    fn wants_statistics(&self) -> bool {
+        self.voter.wants_statistics()
+    }
+
+    fn submit_statistics(&mut self, values: &[f32]) -> Result<(), ExchangeError> {
+        Ok(self.voter.submit_statistics(values)?)
     }
 }

@@ -58,7 +58,8 @@ pub use replica::Replica;
 pub use schedule::{Schedule, Shape};
 pub use seal::{Identity, PublicKey, SecretKey, Signature};
 pub use server::{
-    Config, Origin, Output, Patience, Saved, Server, ShardStatus, Status, WorkerState, WorkerStatus,
+    Config, Origin, Output, Patience, Saved, Server, ShardStatus, Statistics, Status, WorkerState,
+    WorkerStatus,
 };
 pub use shard::{Dismissal, Shard, ShardOutput};
 pub use sharding::{ShardAddress, ShardId, Sharding, Topology};

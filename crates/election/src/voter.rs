@@ -16,12 +16,15 @@ use signvote_kernels as kernels;
 
 use crate::chain::Link;
 use crate::seal::{Sealed, ballot_root, chunk_hash};
-use crate::wire::{FloatBytes, PlaneBytes, Start, ToWorker, to_server};
+use crate::wire::{FloatBytes, PlaneBytes, Start, ToWorker, feature, to_server};
 use crate::{
     AggregateKind, Chunking, DigestTree, Error, Layout, Position, Replica, Round, RunId, SecretKey, Settings,
     Slot, SlotSet, Steps, Terms,
 };
 use sharded::Sharded;
+
+/// What a worker leaves with when the run is over.
+const FAREWELL: &str = "the run is over";
 
 /// What a worker says of itself when it joins.
 #[derive(Clone, Debug)]
@@ -38,6 +41,8 @@ pub struct Greeting {
     pub name: String,
     /// What its ballots are signed with, if it has an identity.
     pub key: Option<SecretKey>,
+    /// Whether its model has running statistics, which it will [give](Voter::submit_statistics) when the run is over.
+    pub statistics: bool,
 }
 
 /// A replica that a worker brings along from an earlier connection or process.
@@ -91,7 +96,8 @@ pub enum Step {
         /// Why.
         reason: String,
     },
-    /// The run is over, and the final digest is on its way to the server.
+    /// The run is over, and the final digest is on its way to the server. It may [want](Voter::wants_statistics) the model's
+    /// running statistics.
     Finished {
         /// Rounds committed.
         round: Round,
@@ -157,6 +163,10 @@ pub struct Voter {
     /// Frames of the last ballot, whose memory is used again.
     spare: Vec<Bytes>,
     finished: bool,
+    /// Whether the server takes running statistics, by this connection's welcome.
+    takes_statistics: bool,
+    /// Whether it waits for them.
+    owes_statistics: bool,
     /// What the server has said that this worker waits for.
     waiting: Option<String>,
     /// The shards, in a run that has any.
@@ -199,6 +209,8 @@ impl Voter {
             ballot: Ballot::default(),
             spare: Vec::new(),
             finished: false,
+            takes_statistics: false,
+            owes_statistics: false,
             waiting: None,
             sharded: None,
             out_of_step: None,
@@ -244,7 +256,9 @@ impl Voter {
         let position =
             self.replica.as_ref().map(Replica::position).or_else(|| carried.map(|carried| carried.position));
         let (digest, d) = (layout.digest(), layout.dimension());
-        self.transmits.push_back(to_server::hello(run, &digest, d, slot, &self.greeting.name, position));
+        let features = if self.greeting.statistics { feature::STATISTICS } else { 0 };
+        let name = &self.greeting.name;
+        self.transmits.push_back(to_server::hello(features, run, &digest, d, slot, name, position));
     }
 
     /// The next frame to send.
@@ -323,7 +337,8 @@ impl Voter {
 
     fn take(&mut self, frame: &[u8]) -> Result<(), Error> {
         match ToWorker::decode(frame)? {
-            ToWorker::Welcome { slot, start, terms, version: _, features: _ } => {
+            ToWorker::Welcome { slot, start, terms, features, version: _ } => {
+                self.takes_statistics = features & feature::STATISTICS != 0;
                 self.welcome(slot, start, *terms)
             }
             ToWorker::Refused { later, reason } => Err(Error::Refused { later, reason }),
@@ -463,6 +478,32 @@ impl Voter {
             let range = range.start - first..range.end - first;
             self.cast(chunk, to_server::gradient(self.ballot.position.round, chunk, &gradient[range]));
         }
+        Ok(())
+    }
+
+    /// Whether the run is over and the server waits for [`Self::submit_statistics`].
+    pub fn wants_statistics(&self) -> bool {
+        self.owes_statistics
+    }
+
+    /// The running statistics of the model at [`Self::parameters`], on this worker's data; none where it has none to give after
+    /// all. It takes its leave with them.
+    ///
+    /// # Errors
+    /// If they are not [wanted](Self::wants_statistics), are more than d, or do not fit a frame (262,141).
+    pub fn submit_statistics(&mut self, values: &[f32]) -> Result<(), Error> {
+        let count = values.len();
+        if !self.owes_statistics {
+            return Err(Error::Misuse("statistics are for the end of a run whose server takes them".into()));
+        }
+        if count > self.greeting.layout.dimension() || !to_server::fits(count) {
+            return Err(Error::Misuse(format!("{count} statistics are more than a server takes")));
+        }
+        if count > 0 {
+            self.transmits.push_back(to_server::statistics(self.round(), values));
+        }
+        self.transmits.push_back(to_server::bye(FAREWELL));
+        self.owes_statistics = false;
         Ok(())
     }
 
@@ -739,7 +780,10 @@ impl Voter {
         self.finished = true;
         let round = self.round();
         self.transmits.push_back(to_server::digest(round, DigestTree::new(self.parameters()).root()));
-        self.transmits.push_back(to_server::bye("the run is over"));
+        self.owes_statistics = self.greeting.statistics && self.takes_statistics;
+        if !self.owes_statistics {
+            self.transmits.push_back(to_server::bye(FAREWELL));
+        }
         self.steps.push_back(Step::Finished { round, reason });
         Ok(())
     }

@@ -11,7 +11,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use bytes::Bytes;
-use harness::by_hand::{self, Commit, Hello, kind};
+use harness::by_hand::{self, Commit, Hello, VERSION, kind};
 use harness::{Setup, Sim, config, dense_source};
 use signvote_election::{
     AggregateKind, Carried, Config, Greeting, Identity, Incarnation, Layout, Optimizer, Origin, Output,
@@ -72,6 +72,7 @@ fn greeting() -> Greeting {
         slot: Slot::new(2),
         name: "Zoë".into(),
         key: None,
+        statistics: false,
     }
 }
 
@@ -83,7 +84,7 @@ fn conversation(aggregate: AggregateKind) -> Vec<Bytes> {
     recorded_conversation(aggregate, false).0
 }
 
-/// The same, with signatures if told so; and what becomes of it in a log.
+/// The same, with signatures and statistics if told so; and what becomes of it in a log.
 fn recorded_conversation(aggregate: AggregateKind, signed: bool) -> (Vec<Bytes>, Vec<Record>, Vec<u8>) {
     let mut config = run(aggregate);
     config.terms.workers = 1;
@@ -93,7 +94,7 @@ fn recorded_conversation(aggregate: AggregateKind, signed: bool) -> (Vec<Bytes>,
     let identity = signed.then(|| Identity { name: "ada".into(), key: key.public() });
     server.connected(NOW, PEER, Origin { identity, ..Origin::default() });
     let key = signed.then_some(key);
-    let mut voter = Voter::new(Greeting { slot: Slot::new(1), key, ..greeting() });
+    let mut voter = Voter::new(Greeting { slot: Slot::new(1), key, statistics: signed, ..greeting() });
     let (mut said, mut records) = (vec![], vec![]);
     loop {
         let before = said.len();
@@ -117,6 +118,9 @@ fn recorded_conversation(aggregate: AggregateKind, signed: bool) -> (Vec<Bytes>,
                 Step::Open { round } => {
                     voter.report(0.75, 20, 32, 0).unwrap();
                     cast(&mut voter, round, aggregate);
+                }
+                Step::Finished { .. } if voter.wants_statistics() => {
+                    voter.submit_statistics(&[0.5, 2.0]).unwrap();
                 }
                 _ => {}
             }
@@ -199,6 +203,7 @@ fn examples() -> Vec<(String, Bytes)> {
     vec![
         named("hello", Voter::new(greeting()).poll_transmit().unwrap()),
         named("hello-again", returning),
+        named("hello-statistics", first(&sealed, kind::HELLO)),
         named("init", first(&vote, kind::INIT)),
         named("values", nth(kind::VALUES, 2)),
         named("ready", first(&vote, kind::READY)),
@@ -211,6 +216,7 @@ fn examples() -> Vec<(String, Bytes)> {
         named("digest", first(&vote, kind::DIGEST)),
         named("bye", first(&vote, kind::BYE)),
         named("seal", first(&sealed, kind::SEAL)),
+        named("statistics", first(&sealed, kind::STATISTICS)),
         named("ask", wire::ask(0)),
         named("welcome-offer", first(&vote, kind::WELCOME)),
         named("welcome-compare", first(&state, kind::WELCOME)),
@@ -241,7 +247,7 @@ fn position_of_two() -> Position {
 fn alternating() -> Bytes {
     let mut voter = Voter::new(greeting());
     let terms = by_hand::terms_bytes(&run(AggregateKind::Vote).terms);
-    voter.handle(&by_hand::welcome((4, 0), 2, 1, &terms)).unwrap();
+    voter.handle(&by_hand::welcome(VERSION, 2, 1, &terms)).unwrap();
     voter.provide(model().1).unwrap();
     voter.handle(&by_hand::position(kind::OPEN, 0, 0, [0; 32])).unwrap();
     while voter.poll_step().is_some() {}
@@ -288,6 +294,7 @@ fn assembled() -> Vec<(&'static str, Vec<u8>)> {
     vec![
         ("hello", hello.frame()),
         ("hello-again", Hello { position: Some((2, 1, [2; 32])), ..hello }.frame()),
+        ("hello-statistics", Hello { features: 1, slot: 1, ..hello }.frame()),
         ("init", by_hand::init(&layout, &[("model", "mlp")])),
         ("values", by_hand::values(2, &x[128..])),
         ("ready", by_hand::ready(x0)),
@@ -303,11 +310,12 @@ fn assembled() -> Vec<(&'static str, Vec<u8>)> {
         ("digest", by_hand::digest_frame(1, by_hand::digest(&x1))),
         ("bye", by_hand::text(kind::BYE, "the run is over")),
         ("seal", by_hand::seal(0, signature(&signs, &abstain))),
-        ("ask", by_hand::ask((4, 0))),
-        ("welcome-offer", by_hand::welcome((4, 0), 1, 0, &terms(1))),
-        ("welcome-compare", by_hand::welcome((4, 0), 1, 1, &terms(2))),
-        ("welcome-follow", by_hand::welcome((4, 0), 1, 2, &terms(2))),
-        ("welcome-signed", by_hand::welcome((4, 0), 1, 0, &signed)),
+        ("statistics", by_hand::statistics(2, &[0.5, 2.0])),
+        ("ask", by_hand::ask(VERSION)),
+        ("welcome-offer", by_hand::welcome(VERSION, 1, 0, &terms(1))),
+        ("welcome-compare", by_hand::welcome(VERSION, 1, 1, &terms(2))),
+        ("welcome-follow", by_hand::welcome(VERSION, 1, 2, &terms(2))),
+        ("welcome-signed", by_hand::welcome_with(1, VERSION, 1, 0, &signed)),
         ("refused-again", by_hand::refused(1, "place 2 is taken by a connected worker")),
         (
             "refused-never",
@@ -377,7 +385,7 @@ fn the_bytes_are_those_that_the_description_says() {
     let mut kinds: Vec<_> = examples.iter().map(|(_, frame)| by_hand::kind_of(frame)).collect();
     kinds.sort_unstable();
     kinds.dedup();
-    assert_eq!(kinds, [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 31, 32, 33, 34, 35, 36, 37, 38, 39, 40, 41, 42]);
+    assert_eq!(kinds, [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 18, 31, 32, 33, 34, 35, 36, 37, 38, 39, 40, 41, 42]);
 }
 
 /// What a worker, the only shard of its run and their server say to each other in one round, with the ends of each frame. One
@@ -463,7 +471,7 @@ fn the_frames_of_the_sharded_form_are_those_that_the_description_says() {
     };
     let (signs, abstain) = planes();
     let run_id = *b"0123456789abcdef";
-    let version = [4_u16.to_le_bytes(), 0_u16.to_le_bytes()].concat();
+    let version = [VERSION.0.to_le_bytes(), VERSION.1.to_le_bytes()].concat();
     let magic = [&b"signvote"[..], &version].concat();
     let le = |number: u64, bytes: usize| number.to_le_bytes()[..bytes].to_vec();
     let text = |text: &str| [&le(text.len() as u64, 2)[..], text.as_bytes()].concat();

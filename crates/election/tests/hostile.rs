@@ -58,7 +58,7 @@ fn sound_frames(sim: &Sim) -> Vec<Vec<u8>> {
         by_hand::dense(kind::GRADIENT, round, 0, &x[..64]),
         by_hand::digest_frame(round, [1; 32]),
         by_hand::seal(round, [3; 64]),
-        by_hand::ask((4, 0)),
+        by_hand::ask(by_hand::VERSION),
         Hello { position: Some((round, 0, [3; 32])), ..Hello::of(&layout(DIMENSION)) }.frame(),
         by_hand::text(kind::BYE, "bye"),
     ]

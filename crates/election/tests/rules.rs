@@ -245,7 +245,7 @@ fn who_is_put_out_is_not_waited_for() {
 #[test]
 fn a_worker_does_not_follow_a_server_that_breaks_the_rules() {
     let terms = config(3, 4).terms;
-    let welcome = by_hand::welcome((4, 0), 1, 1, &by_hand::terms_bytes(&terms));
+    let welcome = by_hand::welcome(by_hand::VERSION, 1, 1, &by_hand::terms_bytes(&terms));
     let chain = [5; 32];
     let open = |round| by_hand::position(kind::OPEN, round, 0, chain);
     let verdict = |round, chunk| by_hand::planes(kind::VERDICT, round, chunk, &[0], &[0]);
@@ -295,7 +295,7 @@ fn a_worker_does_not_follow_a_server_that_breaks_the_rules() {
     breaks(&[welcome.clone(), state.clone(), open(0)], "open a round for who has the parameters");
     let mut no_chunks = terms.clone();
     no_chunks.chunk_coordinates = 0;
-    let no_chunks = by_hand::welcome((4, 0), 1, 1, &by_hand::terms_bytes(&no_chunks));
+    let no_chunks = by_hand::welcome(by_hand::VERSION, 1, 1, &by_hand::terms_bytes(&no_chunks));
     let error = Voter::new(harness::greeting(100, None)).handle(&no_chunks).unwrap_err();
     assert!(error.to_string().contains("a multiple of 64"));
 

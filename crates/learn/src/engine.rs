@@ -23,7 +23,7 @@ const EVALUATION_LOGITS: usize = 1 << 26;
 const EVALUATION_BATCH: usize = 100;
 
 /// Examples by which [`running_statistics`] are taken, and of one pass.
-const STATISTICS_EXAMPLES: usize = 2048;
+pub(crate) const STATISTICS_EXAMPLES: usize = 2048;
 const STATISTICS_BATCH: usize = 128;
 
 /// What a batch has for a model to look at.
@@ -175,16 +175,17 @@ pub trait Engine {
 /// The statistics that a finished model normalises batches by (see [`Engine::statistics`]): their mean over up to 2,048
 /// training examples, evenly spread over the data, in batches of 128. Empty for a model without batch normalisation.
 ///
-/// They are a function of `x` and the data. So they are the same for whoever evaluates a model, nothing of them has to travel
-/// while it is trained, and nobody can lie about them; and they belong to the weights as they are now, which an average
-/// over the training does not (Wu and Johnson 2021, "Rethinking 'Batch' in BatchNorm", section 3, find them better).
+/// They are a function of `x` and the data: the same for whoever evaluates a model where the data is at hand. Where it is not, the
+/// workers' own are what there is ([`Trainer`](crate::Trainer), at the end of a run). Either way they belong to the weights as
+/// they are now, which an average over the training does not (Wu and Johnson 2021, "Rethinking 'Batch' in BatchNorm",
+/// section 3, find them better).
 ///
 /// # Errors
 /// Those of [`Engine::statistics`] and [`Dataset::fill`].
 pub fn running_statistics(engine: &mut dyn Engine, x: &[f32], data: &Dataset) -> Result<Vec<f32>, Error> {
     let taken = data.len().min(STATISTICS_EXAMPLES);
     let batches = taken.div_ceil(STATISTICS_BATCH);
-    let (mut examples, mut sums) = (Examples::default(), Vec::new());
+    let (mut examples, mut mean) = (Examples::default(), MeanStatistics::default());
     for batch in 0..batches {
         // Every so manieth: examples may be in the order of their classes.
         let indices: Vec<usize> = (batch..taken).step_by(batches).map(|at| at * data.len() / taken).collect();
@@ -193,10 +194,28 @@ pub fn running_statistics(engine: &mut dyn Engine, x: &[f32], data: &Dataset) ->
         if statistics.is_empty() {
             break;
         }
-        sums.resize(statistics.len(), 0.0);
-        sums.iter_mut().zip(statistics).for_each(|(sum, one)| *sum += f64::from(one));
+        mean.add(&statistics);
     }
-    Ok(sums.into_iter().map(|sum| (sum / batches as f64) as f32).collect())
+    Ok(mean.take())
+}
+
+/// The mean of the statistics of several batches.
+#[derive(Debug, Default)]
+pub(crate) struct MeanStatistics {
+    sums: Vec<f64>,
+    batches: usize,
+}
+
+impl MeanStatistics {
+    pub(crate) fn add(&mut self, statistics: &[f32]) {
+        self.sums.resize(statistics.len(), 0.0);
+        self.sums.iter_mut().zip(statistics).for_each(|(sum, &one)| *sum += f64::from(one));
+        self.batches += 1;
+    }
+
+    pub(crate) fn take(self) -> Vec<f32> {
+        self.sums.into_iter().map(|sum| (sum / self.batches as f64) as f32).collect()
+    }
 }
 
 /// The loss of `engine` at the point `x` over the whole of `data`, every example once and in order. `statistics` are the

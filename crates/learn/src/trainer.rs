@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use signvote_election::{AggregateKind, Exchange, Layout, Round, Step, Terms};
 
+use crate::engine::{MeanStatistics, STATISTICS_EXAMPLES};
 use crate::loader::Loader;
 use crate::{Cast, Caster, Dataset, Engine, Error, GradientRule, Loss, Partition, Sampler};
 
@@ -27,6 +28,13 @@ pub enum Outgoing<'a> {
         round: Round,
         /// d coordinates.
         gradient: &'a mut [f32],
+    },
+    /// The running statistics of the finished model.
+    Statistics {
+        /// Rounds committed.
+        round: Round,
+        /// As many as the model has.
+        values: &'a mut [f32],
     },
 }
 
@@ -66,6 +74,8 @@ pub struct Snapshot<'a> {
 pub struct Trainer<'a> {
     engine: Box<dyn Engine>,
     loader: Loader,
+    /// In all the data.
+    examples: usize,
     layout: Layout,
     terms: Terms,
     rule: GradientRule,
@@ -110,6 +120,7 @@ impl<'a> Trainer<'a> {
         Ok(Self {
             engine,
             loader: Loader::new(data.clone(), sampler)?,
+            examples: data.len(),
             layout,
             terms,
             rule,
@@ -155,7 +166,8 @@ impl<'a> Trainer<'a> {
         }
     }
 
-    /// Votes in every round that opens, until the run is over. `watch` is told the loss of each batch.
+    /// Votes in every round that opens, until the run is over, and then sends the model's running statistics if the server wants them.
+    /// `watch` is told the loss of each batch.
     ///
     /// A round that closed while this worker was computing is not voted in: the newest open one is.
     ///
@@ -176,7 +188,12 @@ impl<'a> Trainer<'a> {
             match (step, open) {
                 (Some(Step::Open { round }), _) => open = Some(round),
                 (Some(Step::Committed { .. }), _) => open = None,
-                (Some(Step::Finished { round, reason }), _) => return Ok(Summary { rounds: round, reason }),
+                (Some(Step::Finished { round, reason }), _) => {
+                    if exchange.wants_statistics() {
+                        self.send_statistics(exchange, round)?;
+                    }
+                    return Ok(Summary { rounds: round, reason });
+                }
                 // Another round's opening is void: that of this one follows. Where the round is the same, it stays open,
                 // and the gradient is taken at the new x.
                 (Some(Step::Replaced { round }), _) => open = open.filter(|&open| open == round),
@@ -194,6 +211,29 @@ impl<'a> Trainer<'a> {
                 (None, None) => {}
             }
         }
+    }
+
+    /// Takes the finished model's running statistics over this worker's share of up to 2,048 examples, in batches as it was trained
+    /// with, and sends them.
+    fn send_statistics(&mut self, exchange: &mut dyn Exchange, round: Round) -> Result<(), Error> {
+        let batch = (self.terms.batch as usize).saturating_mul(self.engine.local_workers().max(1));
+        let of_all = batch.saturating_mul(usize::from(self.terms.workers));
+        let mut mean = MeanStatistics::default();
+        // The batches of the rounds that would have come next.
+        for next in (round.0..).take(self.examples.min(STATISTICS_EXAMPLES).div_ceil(of_all)) {
+            let batch = self.loader.batch(next)?.batch();
+            mean.add(&self.engine.statistics(exchange.parameters(), batch)?);
+        }
+        let mut values = mean.take();
+        if values.iter().any(|value| !value.is_finite()) {
+            // There are none of a model that has diverged.
+            values.clear();
+        }
+        if let Some(tamper) = &mut self.tamper {
+            tamper(Outgoing::Statistics { round, values: &mut values });
+        }
+        exchange.submit_statistics(&values)?;
+        Ok(())
     }
 
     fn vote(&mut self, exchange: &mut dyn Exchange, round: Round) -> Result<Loss, Error> {

@@ -98,6 +98,7 @@ fn serve(mut server: Server, ledger: &mut Ledger, until: u64) -> Vec<f32> {
                 slot: Slot::new(slot),
                 name: format!("worker {slot}"),
                 key: Some(key),
+                statistics: false,
             })
         })
         .collect();

@@ -560,6 +560,16 @@ impl Exchange for Client {
         Ok(())
     }
 
+    fn wants_statistics(&self) -> bool {
+        self.link.voter.wants_statistics()
+    }
+
+    fn submit_statistics(&mut self, values: &[f32]) -> Result<(), ExchangeError> {
+        self.link.voter.submit_statistics(values)?;
+        self.send_now();
+        Ok(())
+    }
+
     fn flush(&mut self) -> Result<(), ExchangeError> {
         self.send_now();
         Ok(())

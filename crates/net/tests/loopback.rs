@@ -93,6 +93,7 @@ fn join_within(patience: Duration, address: SocketAddr, slot: u16) -> Result<Cli
         slot: Slot::new(slot),
         name: format!("worker-{slot}"),
         key: None,
+        statistics: false,
     };
     Client::connect(&connect, greeting, None, |_| vec![0.5; DIMENSION], |_| ())
 }

@@ -57,6 +57,7 @@ fn worker(address: SocketAddr, slot: u16) {
         slot: Slot::new(slot),
         name: format!("worker-{slot}"),
         key: None,
+        statistics: false,
     };
     let mut client = Client::connect(&connect, greeting, None, |_| vec![0.5; DIMENSION], |_| ()).unwrap();
     let gradient = vec![f32::from(slot); DIMENSION];

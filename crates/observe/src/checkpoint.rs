@@ -224,7 +224,7 @@ impl View for Floats<'_> {
     }
 }
 
-fn hexadecimal(bytes: &[u8]) -> String {
+pub(crate) fn hexadecimal(bytes: &[u8]) -> String {
     use std::fmt::Write;
     bytes.iter().fold(String::new(), |mut text, byte| {
         // Writing to a string does not fail.
@@ -233,7 +233,7 @@ fn hexadecimal(bytes: &[u8]) -> String {
     })
 }
 
-fn bytes_of(what: &str, text: &str) -> Result<[u8; 32], String> {
+pub(crate) fn bytes_of(what: &str, text: &str) -> Result<[u8; 32], String> {
     let wrong = || format!("its {what} should be 64 hexadecimal digits, but is {text:?}");
     if text.len() != 64 || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
         return Err(wrong());

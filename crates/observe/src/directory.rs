@@ -98,6 +98,11 @@ impl RunDirectory {
         self.workers().join("average.safetensors")
     }
 
+    /// The running statistics of the parameters, as the workers have found them; see [`load_statistics`](crate::load_statistics).
+    pub fn statistics(&self) -> PathBuf {
+        self.path.join("statistics.safetensors")
+    }
+
     /// What the run ended with.
     pub fn result(&self) -> PathBuf {
         self.path.join("result.json")
@@ -124,6 +129,7 @@ impl RunDirectory {
             "model.safetensors",
             "best.safetensors",
             "ema.safetensors",
+            "statistics.safetensors",
         ];
         names.retain(|name| self.path.join(name).is_file());
         names

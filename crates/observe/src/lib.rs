@@ -21,6 +21,7 @@ mod model;
 mod outliers;
 mod prometheus;
 pub mod snapshot;
+mod statistics;
 mod tensorboard;
 
 pub use board::Board;
@@ -31,4 +32,5 @@ pub use live::Live;
 pub use model::{SavedModel, export_tensors, load_model, load_tensors, save_model};
 pub use prometheus::prometheus;
 pub use snapshot::Snapshot;
+pub use statistics::{load_statistics, save_statistics};
 pub use tensorboard::Scalars;

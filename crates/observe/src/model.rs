@@ -68,7 +68,7 @@ pub fn export_tensors(path: &Path, tensors: &[TensorSpec], values: &[f32]) -> Re
     write(path, tensors, values, ("format", "pt".into()))
 }
 
-fn write(
+pub(crate) fn write(
     path: &Path,
     tensors: &[TensorSpec],
     values: &[f32],
@@ -112,7 +112,7 @@ pub fn load_tensors(path: &Path, tensors: &[TensorSpec]) -> Result<Vec<f32>, Err
     Ok(values)
 }
 
-fn append(values: &mut Vec<f32>, name: &str, view: &TensorView<'_>) -> Result<(), String> {
+pub(crate) fn append(values: &mut Vec<f32>, name: &str, view: &TensorView<'_>) -> Result<(), String> {
     if view.dtype() != Dtype::F32 {
         return Err(format!("{name} is {:?}, not f32", view.dtype()));
     }

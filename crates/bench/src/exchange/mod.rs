@@ -247,6 +247,7 @@ fn vote(connect: &Connect, local: Option<LocalShard>, slot: Option<u16>, dim: us
         slot: slot.and_then(Slot::new),
         name: "bench".into(),
         key,
+        statistics: false,
     };
     let mut client = Client::connect_beside(local, connect, greeting, None, |_| votes::first(dim), |_| ())?;
     let (workers, protection) =

@@ -3,11 +3,12 @@
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
+use signvote_election::{DigestTree, Statistics};
 use signvote_learn::{
     DataSource, EngineKind, Loss, Model, ModelKind, Shape, Split, Wanted, evaluate, load, running_statistics,
     set_threads,
 };
-use signvote_observe::{RunDirectory, SavedModel, load_model, load_tensors};
+use signvote_observe::{RunDirectory, SavedModel, load_model, load_statistics, load_tensors};
 
 use super::print;
 use crate::exit::{Exit, Failure};
@@ -134,8 +135,21 @@ pub(crate) fn evaluate_model(
     engine: EngineKind,
 ) -> Result<Loss, Failure> {
     let mut engine = engine.engine(&model_of(directory, saved, split)?)?;
-    let statistics = running_statistics(&mut *engine, &saved.x, &split.train)?;
+    let statistics = match statistics_of_workers(directory, saved)? {
+        Some(Statistics { values, .. }) => values,
+        None => running_statistics(&mut *engine, &saved.x, &split.train)?,
+    };
     Ok(evaluate(&mut *engine, &saved.x, &statistics, &split.test)?)
+}
+
+/// The running statistics that the workers have sent, if they are of these parameters: those of a run's final model are, unless it keeps
+/// an average.
+pub(crate) fn statistics_of_workers(
+    directory: &RunDirectory,
+    saved: &SavedModel,
+) -> Result<Option<Statistics>, Failure> {
+    let statistics = load_statistics(&directory.statistics())?;
+    Ok(statistics.filter(|it| it.digest == DigestTree::new(&saved.x).root()))
 }
 
 /// Which model was saved.

@@ -83,6 +83,7 @@ pub(crate) fn run(flags: &ServerFlags) -> Result<Exit, Failure> {
             on_full_disk: flags.serving.on_full_disk,
             _lock: lock,
             save_every: flags.save_every,
+            rounds: terms.rounds,
             saved: None,
             average,
             average_every: flags.average_every,

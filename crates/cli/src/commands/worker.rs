@@ -162,6 +162,7 @@ fn vote(shared: &Shared<'_>, voter: &Voter) -> Result<Exit, Failure> {
         slot: voter.slot.or(checkpoint.as_ref().map(|(_, it)| it.standing.slot)),
         name: voter.name.clone(),
         key: connect.tls.as_ref().map(|tls| SecretKey::from_seed(tls.signing_key().seed())),
+        statistics: !model.statistics().is_empty(),
     };
     let carried = checkpoint.as_ref().map(|(_, WorkerCheckpoint { standing, x, .. })| Carried {
         run: standing.run,
@@ -323,9 +324,9 @@ fn lie(attack: Attack, seed: u64, slot: Slot) -> impl FnMut(Outgoing<'_>) {
             let draw = Draw { seed, round: round.0, slot: slot.number(), first_coordinate };
             attack.on_ballot(signs, abstain, coordinates.len(), draw);
         }
-        Outgoing::Gradient { round, gradient } => {
+        Outgoing::Gradient { round, gradient: values } | Outgoing::Statistics { round, values } => {
             let draw = Draw { seed, round: round.0, slot: slot.number(), first_coordinate: 0 };
-            attack.on_gradient(gradient, draw);
+            attack.on_gradient(values, draw);
         }
     }
 }

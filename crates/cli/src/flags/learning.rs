@@ -156,7 +156,7 @@ pub(crate) struct ExportFlags {
     #[arg(long, value_name = "FILE")]
     pub(crate) out: PathBuf,
 
-    /// Where the data's files lie, by which these statistics are taken [default: as the run had it].
+    /// Where the data's files lie, by which these statistics are taken if workers have sent none [default: as the run had it].
     #[arg(long, value_name = "DIR")]
     pub(crate) data_dir: Option<PathBuf>,
 }

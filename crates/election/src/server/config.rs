@@ -39,7 +39,8 @@ pub struct Config {
     pub max_dimension: usize,
     /// How long a peer may take to say who it is.
     pub greeting_timeout: Duration,
-    /// How long a peer that has a place may take to make its parameters, or for the next piece of them.
+    /// How long a peer that has a place may take to make its parameters, or for the next piece of them, or at the end to take
+    /// its model's running statistics.
     pub joining_timeout: Duration,
     /// How long the server waits at the end for the last digests.
     pub farewell_timeout: Duration,

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::ring::CatchUp;
 use super::{Origin, Output, Phase, Server};
 use crate::decision::{self, Admission, NoPlace, Place};
-use crate::wire::{self, FloatBytes, Later, Start, to_worker};
+use crate::wire::{self, FloatBytes, Later, Start, feature, to_worker};
 use crate::{
     Chunking, Digest, DigestTree, Error, Event, Identity, Layout, PeerId, Position, Round, RunId, Settings,
     ShardId, Slot, WorkerRecord,
@@ -16,6 +16,8 @@ use crate::{
 pub(super) struct Peer {
     pub(super) name: String,
     pub(super) origin: Origin,
+    /// Those of its features that this server knows.
+    pub(super) features: u64,
     /// Whether it takes its frames too slowly to be sent the next round as it happens.
     pub(super) congested: bool,
     /// What is told of its joining, until it has joined.
@@ -28,7 +30,7 @@ pub(super) struct Peer {
 impl Peer {
     pub(super) fn new(origin: Origin, until: Option<Duration>) -> Self {
         let state = PeerState::Greeting;
-        Self { name: String::new(), origin, congested: false, joins: None, state, until }
+        Self { name: String::new(), origin, features: 0, congested: false, joins: None, state, until }
     }
 }
 
@@ -91,6 +93,8 @@ pub(super) struct Member {
     pub(super) resent: Option<Round>,
     /// Digest after the last round.
     pub(super) final_digest: Option<Digest>,
+    /// The running statistics of its model after the last round.
+    pub(super) statistics: Option<Vec<f32>>,
     /// Whether a worker was there when the run finished.
     pub(super) at_the_end: bool,
 }
@@ -128,6 +132,7 @@ fn share(agree: u64, disagree: u64) -> Option<f64> {
 
 /// What a newcomer says of itself.
 pub(super) struct Hello {
+    pub(super) features: u64,
     pub(super) run: Option<RunId>,
     pub(super) layout: [u8; 32],
     pub(super) dimension: u64,
@@ -166,6 +171,7 @@ impl Server {
         }
         if let Some(peer) = self.peers.get_mut(&peer) {
             peer.name = printable(&hello.name);
+            peer.features = hello.features & feature::ALL;
         }
         let slot = match self.place_for(peer, &hello) {
             Ok(slot) => slot,
@@ -177,23 +183,29 @@ impl Server {
         self.bind(peer, slot);
         // A worker that has seen anything committed, or has anything to be told, only has to listen.
         if self.model.is_some() && (hello.position.is_some() || self.phase == Phase::Running) {
-            self.send(peer, to_worker::welcome(slot, Start::Follow, &self.config.terms));
+            self.welcome(peer, slot, Start::Follow);
             let (behind, reason) = self.way_back(hello.position);
             self.activate(now, peer, slot, behind, reason);
             return Ok(());
         }
         let state = if self.model.is_some() {
-            self.send(peer, to_worker::welcome(slot, Start::Compare, &self.config.terms));
+            self.welcome(peer, slot, Start::Compare);
             PeerState::Comparing { slot }
         } else if self.peers.values().any(|peer| matches!(peer.state, PeerState::Offering { .. })) {
             self.send(peer, to_worker::wait("another worker is bringing the model"));
             PeerState::Waiting { slot, layout: hello.layout, dimension: hello.dimension }
         } else {
-            self.send(peer, to_worker::welcome(slot, Start::Offer, &self.config.terms));
+            self.welcome(peer, slot, Start::Offer);
             PeerState::Offering { slot, layout: hello.layout, dimension: hello.dimension, offer: None }
         };
         self.set_state(now, peer, state);
         Ok(())
+    }
+
+    /// Tells a peer its place, and the terms.
+    fn welcome(&mut self, peer: PeerId, slot: Slot, start: Start) {
+        let features = self.peers.get(&peer).map_or(0, |peer| peer.features);
+        self.send(peer, to_worker::welcome(features, slot, start, &self.config.terms));
     }
 
     /// Somebody asks how the run stands.
@@ -374,7 +386,7 @@ impl Server {
             .collect();
         for (peer, slot, layout, dimension) in waiting {
             if layout == known {
-                self.send(peer, to_worker::welcome(slot, Start::Compare, &self.config.terms));
+                self.welcome(peer, slot, Start::Compare);
                 self.set_state(now, peer, PeerState::Comparing { slot });
             } else {
                 let reason = self.other_model(dimension);
@@ -393,6 +405,7 @@ impl Server {
         let member = &mut self.members[slot.index()];
         member.name = name;
         member.final_digest = None;
+        member.statistics = None;
         member.resent = None;
         self.greet_newcomer(slot);
         self.seat(peer, slot);
@@ -429,6 +442,7 @@ impl Server {
             Phase::Finishing(_) => {
                 self.untold.remove(slot);
                 self.members[slot.index()].at_the_end = true;
+                self.await_farewells(now);
                 self.send(peer, to_worker::finish(&self.finish_reason.clone()));
             }
             Phase::Done => {}
@@ -535,7 +549,7 @@ impl Server {
         });
         let gathering = self.phase == Phase::Gathering && self.model.is_none();
         if let (true, Some((peer, slot, layout, dimension))) = (gathering, next) {
-            self.send(peer, to_worker::welcome(slot, Start::Offer, &self.config.terms));
+            self.welcome(peer, slot, Start::Offer);
             self.set_state(now, peer, PeerState::Offering { slot, layout, dimension, offer: None });
         }
     }

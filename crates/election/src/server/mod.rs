@@ -16,6 +16,7 @@ mod resume;
 mod ring;
 mod rounds;
 mod shards;
+mod statistics;
 mod status;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -41,6 +42,7 @@ use shards::Enrolled;
 pub use config::Config;
 pub use origins::Patience;
 pub use resume::Saved;
+pub use statistics::Statistics;
 pub use status::{ShardStatus, Status, WorkerState, WorkerStatus};
 
 /// Where a connection comes from.
@@ -149,6 +151,7 @@ pub struct Server {
     /// Digests of x after recent rounds, newest last: workers may be a little behind.
     digests: VecDeque<(Round, Digest)>,
     finish_reason: String,
+    statistics: Option<Statistics>,
     /// Who voted in the last round and is not there to hear that it was that: it comes back, or the time for that is over.
     untold: SlotSet,
     outputs: VecDeque<Output>,
@@ -179,6 +182,7 @@ impl Server {
             last_reason: String::new(),
             digests: VecDeque::new(),
             finish_reason: String::new(),
+            statistics: None,
             untold: SlotSet::default(),
             outputs: VecDeque::new(),
             config,
@@ -456,9 +460,13 @@ impl Server {
 
     fn receive(&mut self, now: Duration, peer: PeerId, frame: &[u8]) -> Result<(), Error> {
         match ToServer::decode(frame)? {
-            ToServer::Hello { run, layout, dimension, slot, name, position, version: _, features: _ } => {
+            ToServer::Hello { run, layout, dimension, slot, name, position, features, version: _ } => {
                 let wanted = (slot != 0).then_some(slot);
-                self.greet(now, peer, members::Hello { run, layout, dimension, wanted, name, position })
+                self.greet(
+                    now,
+                    peer,
+                    members::Hello { features, run, layout, dimension, wanted, name, position },
+                )
             }
             ToServer::Ask { version: _, bytes } => self.ask(peer, bytes),
             ToServer::Init { layout, settings } => self.take_layout(peer, layout, settings),
@@ -499,6 +507,10 @@ impl Server {
             ToServer::Carried(rows) => self.take_carried(peer, &rows),
             ToServer::Accuse { slot, reason } => self.take_accusation(now, peer, slot, &reason),
             ToServer::Unreachable { shard, reason } => self.take_complaint(now, peer, shard, &reason),
+            ToServer::Statistics { round, values } => {
+                let slot = self.active_slot(peer)?;
+                self.take_statistics(peer, slot, round, values)
+            }
             ToServer::Bye { reason } => {
                 // Before its parting may end the run: nothing follows `Output::Done`.
                 self.outputs.push_back(Output::Close { peer });
@@ -564,7 +576,8 @@ impl Server {
         self.open.stop_waiting();
         self.pausing = None;
         self.finish_reason = reason.to_owned();
-        self.phase = Phase::Finishing(now.saturating_add(self.config.farewell_timeout));
+        self.phase = Phase::Finishing(now);
+        self.await_farewells(now);
         let known = self.digests.back().is_some_and(|&(round, _)| round == self.at.round);
         if let (false, Some(model)) = (known, &self.model) {
             self.digests.push_back((self.at.round, DigestTree::new(&model.x).root()));
@@ -595,6 +608,7 @@ impl Server {
         let replicas = self.members.iter().filter(confirmed).count();
         let last = self.members.iter().filter(|member| member.at_the_end).count();
         self.phase = Phase::Done;
+        self.agree_on_statistics();
         let finished = Event::Finished {
             round: self.at.round,
             reason: self.finish_reason.clone(),

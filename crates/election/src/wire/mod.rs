@@ -22,7 +22,7 @@ pub const MAGIC: [u8; 8] = *b"signvote";
 /// Peers of another major version do not understand each other.
 pub const MAJOR: u16 = 4;
 /// A higher minor version only adds what a peer may leave unused.
-pub const MINOR: u16 = 0;
+pub const MINOR: u16 = 1;
 
 /// Bytes of the length in front of a frame.
 pub const LENGTH_BYTES: usize = 4;
@@ -50,6 +50,14 @@ pub fn is_passed_on(kind: u8) -> bool {
     kind == kind::VERDICT
 }
 
+/// What a peer may leave unused: bits of a greeting, and of a welcome if both sides know them.
+pub(crate) mod feature {
+    /// The worker can send the running statistics of its model when the run is over, and the server takes them.
+    pub(crate) const STATISTICS: u64 = 1;
+    /// All that this version knows.
+    pub(crate) const ALL: u64 = STATISTICS;
+}
+
 pub(crate) mod kind {
     pub(crate) const HELLO: u8 = 1;
     pub(crate) const INIT: u8 = 2;
@@ -68,6 +76,7 @@ pub(crate) mod kind {
     pub(crate) const ACCUSE: u8 = 15;
     pub(crate) const UNREACHABLE: u8 = 16;
     pub(crate) const CARRIED: u8 = 17;
+    pub(crate) const STATISTICS: u8 = 18;
     /// Parameters, in both directions.
     pub(crate) const VALUES: u8 = 31;
     pub(crate) const WELCOME: u8 = 32;
@@ -103,6 +112,20 @@ impl FloatBytes<'_> {
         }
         codec::read_floats(self.0, values);
         Ok(())
+    }
+
+    /// As many floats as there are.
+    ///
+    /// # Errors
+    /// If the last one is not whole, or there are more than `most`.
+    pub(crate) fn read_all(self, most: usize) -> Result<Vec<f32>, Error> {
+        let (count, rest) = (self.0.len() / 4, self.0.len() % 4);
+        if rest != 0 || count > most {
+            return Err(Error::malformed("floats", format!("at most {most} of 4 bytes"), self.0.len()));
+        }
+        let mut values = vec![0.0; count];
+        self.read(&mut values)?;
+        Ok(values)
     }
 }
 

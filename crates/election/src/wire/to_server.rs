@@ -15,7 +15,7 @@ pub enum ToServer<'a> {
     Hello {
         /// The sender's protocol version.
         version: (u16, u16),
-        /// Optional features of the protocol that the sender knows, one bit each; none so far.
+        /// Optional features of the protocol that the sender knows, one bit each.
         features: u64,
         /// The run that it wants to join, if it cares.
         run: Option<RunId>,
@@ -137,6 +137,13 @@ pub enum ToServer<'a> {
         /// Why.
         reason: String,
     },
+    /// The running statistics that this worker's model has on its own data; when the run is over, after the digest.
+    Statistics {
+        /// Rounds committed.
+        round: Round,
+        /// One after the other, as many as the model has; at most d.
+        values: FloatBytes<'a>,
+    },
     /// The worker leaves.
     Bye {
         /// Why.
@@ -202,6 +209,9 @@ impl<'a> ToServer<'a> {
                 shard: ShardId(reader.u32()?),
                 reason: reader.string("reason", MAX_TEXT_BYTES)?,
             },
+            kind::STATISTICS => {
+                Self::Statistics { round: Round(reader.u64()?), values: FloatBytes(reader.remaining()) }
+            }
             kind::BYE => Self::Bye { reason: reader.string("reason", MAX_TEXT_BYTES)? },
             other => return Err(Error::malformed("frame kind", "a frame to a server", other)),
         };
@@ -242,6 +252,7 @@ pub(super) fn magic(reader: &mut Reader<'_>) -> Result<(), Error> {
 
 /// What a worker says of itself first.
 pub(crate) fn hello(
+    features: u64,
     run: Option<RunId>,
     layout: &[u8; 32],
     dimension: usize,
@@ -253,7 +264,7 @@ pub(crate) fn hello(
     out.bytes(&MAGIC);
     out.u16(super::MAJOR);
     out.u16(super::MINOR);
-    out.u64(0);
+    out.u64(features);
     out.bytes(&run.unwrap_or_default().0);
     out.bytes(layout);
     out.u64(dimension as u64);
@@ -348,6 +359,19 @@ pub(crate) fn digest(round: Round, digest: Digest) -> Bytes {
     out.u64(round.0);
     out.bytes(&digest.0);
     out.frame()
+}
+
+/// `values` fit a frame: see [`fits`].
+pub(crate) fn statistics(round: Round, values: &[f32]) -> Bytes {
+    let mut out = Writer::with_kind(kind::STATISTICS, 8 + values.len() * 4);
+    out.u64(round.0);
+    out.floats(values);
+    out.frame()
+}
+
+/// Whether so many statistics fit a frame.
+pub(crate) fn fits(statistics: usize) -> bool {
+    statistics <= (super::MAX_FRAME_BYTES - 9) / 4
 }
 
 pub(crate) fn bye(reason: &str) -> Bytes {

@@ -262,11 +262,11 @@ pub(crate) fn voters_from(reader: &mut Reader<'_>) -> Result<SlotSet, Error> {
     Ok(SlotSet::from_words(words))
 }
 
-pub(crate) fn welcome(slot: Slot, start: Start, terms: &Terms) -> Bytes {
+pub(crate) fn welcome(features: u64, slot: Slot, start: Start, terms: &Terms) -> Bytes {
     let mut out = Writer::with_kind(kind::WELCOME, 128);
     out.u16(super::MAJOR);
     out.u16(super::MINOR);
-    out.u64(0);
+    out.u64(features);
     out.u16(slot.number());
     out.u8(match start {
         Start::Offer => 0,

@@ -130,6 +130,7 @@ fn greeting(plan: &Plan, member: &Member, wanted: Option<u16>) -> Greeting {
         slot: wanted.and_then(Slot::new),
         name: member.identity.as_ref().map_or_else(|| "nobody".into(), |identity| identity.name.clone()),
         key: member.key.clone(),
+        statistics: false,
     }
 }
 

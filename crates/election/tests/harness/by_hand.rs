@@ -24,6 +24,7 @@ pub(crate) mod kind {
     pub(crate) const UPDATE: u8 = 37;
     pub(crate) const COMMIT: u8 = 38;
     pub(crate) const FINISH: u8 = 39;
+    pub(crate) const STATISTICS: u8 = 18;
     pub(crate) const STATUS: u8 = 40;
     pub(crate) const PAUSE: u8 = 41;
     pub(crate) const WAIT: u8 = 42;
@@ -69,9 +70,13 @@ fn layout_bytes(layout: &Layout) -> Vec<u8> {
     out
 }
 
+/// The version of this page.
+pub(crate) const VERSION: (u16, u16) = (4, 1);
+
 /// A greeting, field by field.
 pub(crate) struct Hello<'a> {
     pub(crate) version: (u16, u16),
+    pub(crate) features: u64,
     pub(crate) run: [u8; 16],
     pub(crate) layout: [u8; 32],
     pub(crate) dimension: u64,
@@ -85,7 +90,8 @@ impl Hello<'_> {
     /// A greeting that asks for any place, with this model.
     pub(crate) fn of(layout: &Layout) -> Self {
         Self {
-            version: (4, 0),
+            version: VERSION,
+            features: 0,
             run: [0; 16],
             layout: layout_digest(layout),
             dimension: layout.dimension() as u64,
@@ -98,7 +104,7 @@ impl Hello<'_> {
     pub(crate) fn frame(&self) -> Vec<u8> {
         let version = [self.version.0.to_le_bytes(), self.version.1.to_le_bytes()].concat();
         let (dimension, slot) = (self.dimension.to_le_bytes(), self.slot.to_le_bytes());
-        let features = 0_u64.to_le_bytes();
+        let features = self.features.to_le_bytes();
         let name = string(self.name);
         let position = match self.position {
             None => vec![0],
@@ -119,6 +125,10 @@ pub(crate) fn init(layout: &Layout, entries: &[(&str, &str)]) -> Vec<u8> {
 
 pub(crate) fn values(chunk: u32, values: &[f32]) -> Vec<u8> {
     frame(kind::VALUES, &[&chunk.to_le_bytes(), &floats(values)])
+}
+
+pub(crate) fn statistics(round: u64, values: &[f32]) -> Vec<u8> {
+    frame(kind::STATISTICS, &[&round.to_le_bytes(), &floats(values)])
 }
 
 pub(crate) fn ready(digest: [u8; 32]) -> Vec<u8> {
@@ -177,8 +187,18 @@ pub(crate) fn text(kind: u8, reason: &str) -> Vec<u8> {
 
 /// A welcome; `rest` are the bytes of β, abstention rule and so on, from [`terms_bytes`].
 pub(crate) fn welcome(version: (u16, u16), slot: u16, start: u8, terms: &[u8]) -> Vec<u8> {
+    welcome_with(0, version, slot, start, terms)
+}
+
+pub(crate) fn welcome_with(
+    features: u64,
+    version: (u16, u16),
+    slot: u16,
+    start: u8,
+    terms: &[u8],
+) -> Vec<u8> {
     let version = [version.0.to_le_bytes(), version.1.to_le_bytes()].concat();
-    frame(kind::WELCOME, &[&version, &0_u64.to_le_bytes(), &slot.to_le_bytes(), &[start], terms])
+    frame(kind::WELCOME, &[&version, &features.to_le_bytes(), &slot.to_le_bytes(), &[start], terms])
 }
 
 pub(crate) fn terms_bytes(terms: &Terms) -> Vec<u8> {

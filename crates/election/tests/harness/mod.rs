@@ -121,6 +121,7 @@ pub(crate) fn greeting(dimension: usize, slot: Option<u16>) -> Greeting {
         slot: slot.and_then(Slot::new),
         name: slot.map_or_else(|| "any".into(), |slot| format!("worker {slot}")),
         key: None,
+        statistics: false,
     }
 }
 

@@ -40,6 +40,12 @@ impl Engine for Linear {
         Ok(loss)
     }
 
+    /// The mean output.
+    fn statistics(&mut self, x: &[f32], batch: Batch<'_>) -> Result<Vec<f32>, Error> {
+        let outputs = pixels(batch).chunks(4).map(|pixels| dot(x, pixels)).sum::<f32>();
+        Ok(vec![outputs / batch.labels.len() as f32])
+    }
+
     fn loss(&mut self, x: &[f32], _: &[f32], batch: Batch<'_>) -> Result<Loss, Error> {
         let errors =
             pixels(batch).chunks(4).zip(batch.labels).map(|(pixels, &label)| dot(x, pixels) - label as f32);
@@ -107,6 +113,7 @@ fn solo_of(layout: Layout, aggregate: AggregateKind, beta: f32, max_non_finite: 
         slot: Slot::new(1),
         name: "only".into(),
         key: None,
+        statistics: true,
     };
     Solo::new(config, greeting, |_| vec![0.0; dimension]).unwrap()
 }
@@ -193,4 +200,27 @@ fn what_is_sent_can_be_tampered_with() {
     trainer.run(&mut solo, &mut |_, loss| losses.push(loss.mean_loss)).unwrap();
     // A lone voter that inverts its votes climbs.
     assert!(losses[losses.len() - 1] > losses[0], "{losses:?}");
+}
+
+#[test]
+fn the_statistics_of_the_finished_model_go_out_at_the_end() {
+    let (data, mut sent) = (data(), Vec::new());
+    let mut solo = solo(AggregateKind::Vote, 0.9, 5);
+    let engine = Box::new(Linear { broken_from: u64::MAX, calls: 0 });
+    let mut trainer =
+        Trainer::new(engine, &data, layout(), Partition::Iid, &solo).unwrap().tampered(|outgoing| {
+            if let Outgoing::Statistics { round, values } = outgoing {
+                sent.push((round, values.to_vec()));
+            }
+        });
+    trainer.run(&mut solo, &mut |_, _| {}).unwrap();
+    drop(trainer);
+    assert!(!solo.wants_statistics(), "they are sent");
+    // Of all 64 examples, in batches of 16: the epoch that would have come next.
+    let mut all = Examples::default();
+    data.fill(&(0..64).collect::<Vec<_>>(), None, &mut all).unwrap();
+    let outputs = pixels(all.batch()).chunks(4).map(|pixels| dot(solo.parameters(), pixels));
+    let expected = outputs.sum::<f32>() / 64.0;
+    let [(Round(ROUNDS), values)] = &sent[..] else { panic!("{sent:?}") };
+    assert!((values[0] - expected).abs() < 1e-5 && values.len() == 1, "{values:?} {expected}");
 }

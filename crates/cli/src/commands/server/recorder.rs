@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use signvote_election::{DigestTree, Event, Identity, Record, Round, Server, Slot, Traffic};
 use signvote_ledger::{Base, Ledger, Options};
 use signvote_net::Observer;
-use signvote_observe::{EventLog, RunDirectory, save_model};
+use signvote_observe::{EventLog, RunDirectory, save_model, save_statistics};
 
 use crate::commands::worker::previous_of;
 use crate::commands::{model_so_far, print};
@@ -65,6 +65,8 @@ pub(super) struct Recorder {
     /// Keeps other servers out of the run's directory.
     pub(super) _lock: Option<std::fs::File>,
     pub(super) save_every: u64,
+    /// Rounds of the whole run.
+    pub(super) rounds: u64,
     pub(super) saved: Option<Round>,
     pub(super) average: Option<Average>,
     /// Rounds from one of its checkpoints to the next; 0: none.
@@ -172,6 +174,10 @@ impl Recorder {
             // From here on a file that cannot be written is a failure, whatever was told: there is no later.
             Event::Finished { .. } => {
                 self.ended = Some(event.clone());
+                // Before the model, which is evaluated as soon as it is there.
+                if let Some(statistics) = election.statistics() {
+                    save_statistics(&self.directory.statistics(), statistics)?;
+                }
                 self.save(election)?;
                 self.close()?;
             }
@@ -185,7 +191,9 @@ impl Recorder {
         self.record_event(event)?;
         let due = matches!(event, Event::Committed { .. })
             && self.save_every > 0
-            && election.round().0.is_multiple_of(self.save_every);
+            && election.round().0.is_multiple_of(self.save_every)
+            // That of the last one waits for the end, and the workers' statistics.
+            && election.round().0 < self.rounds;
         if due { self.save(election) } else { Ok(()) }
     }
 
