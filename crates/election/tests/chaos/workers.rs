@@ -123,8 +123,14 @@ impl World {
                     self.look_at(worker);
                 }
                 Step::Finished { .. } => {
-                    self.workers[worker].generation += 1;
-                    self.workers[worker].finished = true;
+                    let it = &mut self.workers[worker];
+                    it.generation += 1;
+                    it.finished = true;
+                    let values = if it.member.honest { worker::STATISTICS } else { [-1e30, f32::MAX] };
+                    // The end may be told twice.
+                    if it.voter.wants_statistics() {
+                        it.voter.submit_statistics(&values[..self.plan.dimension.min(2)]).unwrap();
+                    }
                 }
                 _ => {}
             }

@@ -17,7 +17,7 @@ use signvote_election::{Digest, DigestTree, Event, Output, PeerId, Position, Ser
 use super::disk::Disk;
 use super::harness::by_hand::{self, kind};
 use super::plan::{Durability, FAULTS_END, Plan};
-use super::worker::{self, Task, Worker};
+use super::worker::{self, STATISTICS, Task, Worker};
 
 /// What happens next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -81,6 +81,7 @@ pub(crate) struct Tally {
     pub(crate) congested: u64,
     pub(crate) signed: u64,
     pub(crate) partial: u64,
+    pub(crate) statistics: u64,
 }
 
 impl Tally {
@@ -97,6 +98,7 @@ impl Tally {
         self.late += other.late;
         self.congested += other.congested;
         self.signed += other.signed;
+        self.statistics += other.statistics;
         self.partial += other.partial;
     }
 }
@@ -391,6 +393,15 @@ impl World {
             }
         }
         if !std::mem::take(&mut self.paused) {
+            // A place has one vote here too, and belongs to somebody where there are identities.
+            let members = || self.workers.iter().map(|worker| &worker.member);
+            let liars = members().filter(|member| !member.honest).count();
+            let named = members().all(|member| member.identity.is_some());
+            let outvoted = liars == 0 || named && 2 * liars < self.plan.config.quorum;
+            if let Some(statistics) = server.statistics().filter(|_| outvoted) {
+                assert_eq!(statistics.values, STATISTICS[..self.plan.dimension.min(2)]);
+                self.tally.statistics += 1;
+            }
             self.over = Some((server.round().0, server.model().unwrap().1.to_vec()));
             return;
         }
