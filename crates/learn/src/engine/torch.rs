@@ -28,7 +28,7 @@ pub struct TchEngine {
     device: Device,
     smoothing: f32,
     logit_gradient: Vec<f32>,
-    /// A gradient on its way out of the framework.
+    /// A gradient on its way out of the framework: tch lends no memory to safe code.
     out: Vec<f32>,
     recorded: Option<Recorded>,
 }
