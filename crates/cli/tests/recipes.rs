@@ -5,7 +5,7 @@ mod common;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use common::{directory, number, run};
+use common::{cifar, directory, number, pixel, run};
 use serde_json::Value;
 
 /// A file of the repository.
@@ -26,11 +26,6 @@ fn cook(here: &Path, name: &str, flags: &str) -> Value {
     result
 }
 
-/// Bytes that look like an image: a gradient from a colour of the class.
-fn pixel(class: usize, at: usize) -> u8 {
-    (at * 7 + class * 83 + (at * at) % 41) as u8
-}
-
 fn fashion(here: &Path) {
     let idx = |sizes: &[u32], body: Vec<u8>| {
         let mut bytes = vec![0, 0, 8, sizes.len() as u8];
@@ -48,22 +43,6 @@ fn fashion(here: &Path) {
         write("images-idx3-ubyte", idx(&[count, 28, 28], images));
         write("labels-idx1-ubyte", idx(&[count], labels));
     }
-}
-
-fn cifar(here: &Path) {
-    let directory = here.join("cifar");
-    fs::create_dir(&directory).expect("a directory");
-    let records = |count: usize| -> Vec<u8> {
-        let record = |number: usize| {
-            let class = number % 10;
-            std::iter::once(class as u8).chain((0..3072).map(move |at| pixel(class, at)))
-        };
-        (0..count).flat_map(record).collect()
-    };
-    for number in 1..=5 {
-        fs::write(directory.join(format!("data_batch_{number}.bin")), records(4)).expect("a file");
-    }
-    fs::write(directory.join("test_batch.bin"), records(12)).expect("a file");
 }
 
 fn imagenet(here: &Path) {

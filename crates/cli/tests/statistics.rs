@@ -3,26 +3,8 @@
 mod common;
 
 use std::fs;
-use std::path::Path;
 
-use common::{directory, number, run};
-
-/// Images of two colours, some of each class.
-fn cifar(here: &Path) {
-    let directory = here.join("cifar");
-    fs::create_dir(&directory).expect("a directory");
-    let records = |count: usize| -> Vec<u8> {
-        let record = |number: usize| {
-            let class = number % 10;
-            std::iter::once(class as u8).chain((0..3072).map(move |at| (at * 7 + class * 83) as u8))
-        };
-        (0..count).flat_map(record).collect()
-    };
-    for number in 1..=5 {
-        fs::write(directory.join(format!("data_batch_{number}.bin")), records(4)).expect("a file");
-    }
-    fs::write(directory.join("test_batch.bin"), records(10)).expect("a file");
-}
+use common::{cifar, directory, number, run};
 
 #[test]
 fn medians_of_the_workers_survive_a_liar_and_need_no_data() {

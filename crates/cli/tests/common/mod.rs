@@ -45,6 +45,28 @@ pub(crate) fn train(directory: &Path, flags: &str) -> Value {
     run(directory, &format!("train --json {flags}")).succeeded().json()
 }
 
+/// Bytes that look like an image: a gradient from a colour of the class.
+pub(crate) fn pixel(class: usize, at: usize) -> u8 {
+    (at * 7 + class * 83 + (at * at) % 41) as u8
+}
+
+/// Files of CIFAR-10's form in `cifar`, with 20 images to train on and 12 to test.
+pub(crate) fn cifar(here: &Path) {
+    let directory = here.join("cifar");
+    std::fs::create_dir(&directory).expect("a directory");
+    let records = |count: usize| -> Vec<u8> {
+        let record = |number: usize| {
+            let class = number % 10;
+            std::iter::once(class as u8).chain((0..3072).map(move |at| pixel(class, at)))
+        };
+        (0..count).flat_map(record).collect()
+    };
+    for number in 1..=5 {
+        std::fs::write(directory.join(format!("data_batch_{number}.bin")), records(4)).expect("a file");
+    }
+    std::fs::write(directory.join("test_batch.bin"), records(12)).expect("a file");
+}
+
 /// A server on a free port, with `--print-events`, and its address.
 pub(crate) fn serve(directory: &Path, flags: &str) -> (Process, String) {
     let mut server = Process::start(
