@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pathlib
+import queue
 import re
 import signal
 import struct
@@ -208,28 +209,41 @@ class Watched:
 
 
 def test_a_late_gradient_is_voted_into_no_later_round(tmp_path: pathlib.Path, threads: list[threading.Thread]) -> None:
-    server = Server(tmp_path, "--workers", "2", "--rounds", "600", "--quorum", "1", "--deadline", "0.02")
+    server = Server(tmp_path, "--workers", "2", "--rounds", "21", "--quorum", "1", "--deadline", "0.02")
+    # The other worker says where it is, and votes when it may.
+    there: queue.Queue[int] = queue.Queue()
+    may = threading.Semaphore(0)
+
+    def until(round: int) -> None:
+        there.put(round)
+        may.acquire()
+
     found: dict[int, tuple] = {}
-    thread = threading.Thread(target=vote_until_the_end, args=(server.address, Mlp(), found))
+    thread = threading.Thread(target=vote_until_the_end, args=(server.address, Mlp(), found, until))
     thread.start()
     threads.append(thread)
     module = Mlp()
     client = signvote.torch.Client(server.address, module)
     watched = client._native = Watched(client._native)  # type: ignore[assignment]
     optimizer = signvote.torch.Signum(module.parameters(), transport=client)
-    steps = 0
+    steps, at = 0, there.get(timeout=30)
     while not client.finished:
         optimizer.zero_grad()
         module(torch.rand(32, 784)).square().mean().backward()
-        # Late every other time.
-        time.sleep(0.1 * (steps % 2))
+        # Every other time the round closes before this one casts.
+        while steps % 2 and at <= client.round:
+            may.release()
+            at = there.get(timeout=30)
         optimizer.step()
         steps += 1
+    for _ in range(3):
+        may.release()
     client.close()
     thread.join(timeout=60)
     server.ended()
     assert watched.cast_at and all(taken == cast for taken, cast in watched.cast_at)
-    assert len(watched.cast_at) < steps, "nothing was late"
+    # Now and then it casts before it hears that the round has closed; the server then drops its ballot.
+    assert steps == 21 and 11 <= len(watched.cast_at) < 21, "nothing was late"
 
 
 def test_another_model_is_refused(tmp_path: pathlib.Path, threads: list[threading.Thread]) -> None:
