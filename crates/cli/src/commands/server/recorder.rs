@@ -175,10 +175,10 @@ impl Recorder {
             Event::Finished { .. } => {
                 self.ended = Some(event.clone());
                 // Before the model, which is evaluated as soon as it is there.
-                if let Some(statistics) = election.statistics() {
-                    save_statistics(&self.directory.statistics(), statistics)?;
-                }
+                let path = self.directory.statistics();
+                let kept = election.statistics().map_or(Ok(()), |it| save_statistics(&path, it));
                 self.save(election)?;
+                kept?;
                 self.close()?;
             }
             // A run that has not begun leaves nothing to go on with.
