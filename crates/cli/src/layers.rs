@@ -32,6 +32,17 @@ pub(crate) fn parse() -> Result<Cli, Failure> {
     Cli::from_arg_matches(&matches).map_err(|error| Failure::usage(error.to_string()))
 }
 
+/// What `subcommand` would be told by a settings file alone, without flags and variables.
+///
+/// # Errors
+/// As those of `--config`.
+pub(crate) fn of_file_alone(subcommand: &str, path: &str, text: &str) -> Result<Cli, Failure> {
+    let command = with_settings(Cli::command(), path, text)?;
+    let matches = command.try_get_matches_from(["signvote", subcommand]);
+    let cli = matches.and_then(|matches| Cli::from_arg_matches(&matches));
+    cli.map_err(|error| Failure::usage(format!("{path}: {error}")))
+}
+
 /// Changes every subcommand, and theirs; not the command itself, which may have flags for all of them.
 fn mut_commands(command: clap::Command, change: &dyn Fn(clap::Command) -> clap::Command) -> clap::Command {
     command.mut_subcommands(|subcommand| change(mut_commands(subcommand, change)))

@@ -481,7 +481,7 @@ impl Voter {
         Ok(())
     }
 
-    /// Whether the run is over and the server waits for [`Self::submit_statistics`].
+    /// Whether all rounds are done and the server waits for [`Self::submit_statistics`].
     pub fn wants_statistics(&self) -> bool {
         self.owes_statistics
     }
@@ -780,7 +780,8 @@ impl Voter {
         self.finished = true;
         let round = self.round();
         self.transmits.push_back(to_server::digest(round, DigestTree::new(self.parameters()).root()));
-        self.owes_statistics = self.greeting.statistics && self.takes_statistics;
+        let whole = self.member()?.terms.rounds <= round.0;
+        self.owes_statistics = self.greeting.statistics && self.takes_statistics && whole;
         if !self.owes_statistics {
             self.transmits.push_back(to_server::bye(FAREWELL));
         }

@@ -5,9 +5,9 @@ mod harness;
 
 use std::time::Duration;
 
-use harness::by_hand;
-use harness::{config, greeting, milliseconds, parameters};
-use signvote_election::{Event, Greeting, Origin, Output, PeerId, Server, Statistics, Step, Voter};
+use harness::by_hand::{self, Hello};
+use harness::{config, greeting, layout, milliseconds, parameters};
+use signvote_election::{Event, Greeting, Origin, Output, PeerId, Server, Slot, Statistics, Step, Voter};
 
 const DIMENSION: usize = 200;
 const ROUNDS: u64 = 3;
@@ -18,6 +18,8 @@ struct Run {
     now: Duration,
     server: Server,
     voters: Vec<Voter>,
+    /// Who says nothing once the run is over.
+    mute: Option<usize>,
     events: Vec<Event>,
     done: bool,
 }
@@ -25,16 +27,22 @@ struct Run {
 impl Run {
     /// A run of which the rounds are done. Those of `without` know nothing of statistics.
     fn over(workers: u16, without: &[u16]) -> Self {
+        let mut run = Self::new(workers, without);
+        run.pump();
+        assert_eq!(run.server.round().0, ROUNDS);
+        run
+    }
+
+    fn new(workers: u16, without: &[u16]) -> Self {
         let server = Server::new(config(workers, ROUNDS)).unwrap();
         let greeting =
             |slot| Greeting { statistics: !without.contains(&slot), ..greeting(DIMENSION, Some(slot)) };
         let voters = (1..=workers).map(|slot| Voter::new(greeting(slot))).collect();
-        let mut run = Self { now: Duration::ZERO, server, voters, events: Vec::new(), done: false };
+        let mut run =
+            Self { now: Duration::ZERO, server, voters, mute: None, events: Vec::new(), done: false };
         for index in 0..run.voters.len() {
             run.server.connected(run.now, peer(index), Origin::default());
         }
-        run.pump();
-        assert_eq!(run.server.round().0, ROUNDS);
         run
     }
 
@@ -44,6 +52,9 @@ impl Run {
             for index in 0..self.voters.len() {
                 vote(&mut self.voters[index], index);
                 while let Some(frame) = self.voters[index].poll_transmit() {
+                    if self.mute == Some(index) && self.voters[index].is_finished() {
+                        continue;
+                    }
                     self.server.handle(self.now, peer(index), &frame);
                     quiet = false;
                 }
@@ -84,6 +95,32 @@ impl Run {
 
 fn peer(index: usize) -> PeerId {
     PeerId(index as u64 + 1)
+}
+
+/// Carries frames between the two until neither has any. The worker votes in nothing.
+fn join(server: &mut Server, voter: &mut Voter) {
+    if server.slot_of(PEER).is_none() {
+        server.connected(Duration::ZERO, PEER, Origin::default());
+    }
+    loop {
+        let sent = voter.poll_transmit();
+        let quiet = sent.is_none();
+        if let Some(frame) = sent {
+            server.handle(Duration::ZERO, PEER, &frame);
+        }
+        let mut heard = 0;
+        while let Some(output) = server.poll() {
+            if let Output::Send { frame, .. } = output {
+                voter.handle(&frame).unwrap();
+                heard += 1;
+            }
+        }
+        if voter.wants_parameters() {
+            voter.provide(parameters(DIMENSION, 99)).unwrap();
+        } else if quiet && heard == 0 {
+            return;
+        }
+    }
 }
 
 fn vote(voter: &mut Voter, index: usize) {
@@ -172,7 +209,7 @@ fn who_sends_another_number_of_them_is_left_out() {
 
 #[test]
 fn what_breaks_the_rules_is_refused_with_its_sender() {
-    for broken in [vec![f32::NAN], vec![f32::INFINITY, 1.0], vec![0.0; DIMENSION + 1]] {
+    for broken in [vec![], vec![f32::NAN], vec![f32::INFINITY, 1.0], vec![0.0; DIMENSION + 1]] {
         let mut run = Run::over(3, &[]);
         run.server.handle(run.now, peer(0), &by_hand::statistics(ROUNDS, &broken));
         run.pump();
@@ -197,19 +234,47 @@ fn what_breaks_the_rules_is_refused_with_its_sender() {
     // Before the end.
     let mut server = Server::new(config(1, ROUNDS)).unwrap();
     let mut voter = Voter::new(Greeting { statistics: true, ..greeting(DIMENSION, Some(1)) });
-    server.connected(Duration::ZERO, PEER, Origin::default());
-    while let Some(frame) = voter.poll_transmit() {
-        server.handle(Duration::ZERO, PEER, &frame);
-        while let Some(output) = server.poll() {
-            if let Output::Send { frame, .. } = output {
-                voter.handle(&frame).unwrap();
-            }
-        }
-        if voter.wants_parameters() {
-            voter.provide(parameters(DIMENSION, 99)).unwrap();
-        }
-    }
+    join(&mut server, &mut voter);
     assert_eq!((server.present(), voter.is_live()), (1, true));
     server.handle(Duration::ZERO, PEER, &by_hand::statistics(0, &[1.0]));
     assert_eq!(server.present(), 0);
+}
+
+#[test]
+fn a_run_that_is_cut_short_wants_none_and_one_that_is_stopped_at_its_end_waits_no_longer() {
+    let mut run = Run::over(3, &[]);
+    run.send(0, &[1.0]);
+    run.send(1, &[3.0]);
+    run.server.stop(run.now, "someone pressed Ctrl-C");
+    run.pump();
+    assert_eq!((run.done, run.medians()), (true, Some(&[2.0][..])));
+
+    let mut server = Server::new(config(1, ROUNDS)).unwrap();
+    let mut voter = Voter::new(Greeting { statistics: true, ..greeting(DIMENSION, Some(1)) });
+    join(&mut server, &mut voter);
+    server.stop(Duration::ZERO, "someone pressed Ctrl-C");
+    join(&mut server, &mut voter);
+    assert!(voter.is_finished() && !voter.wants_statistics());
+    assert_eq!(server.present(), 0);
+}
+
+#[test]
+fn who_comes_back_again_and_again_does_not_put_the_end_off() {
+    let mut run = Run { mute: Some(2), ..Run::new(3, &[]) };
+    run.pump();
+    run.send(0, &[1.0]);
+    let position = run.server.position();
+    let position = Some((position.round.0, position.incarnation.0, position.chain.0));
+    let hello = Hello { features: 1, slot: 3, position, ..Hello::of(&layout(DIMENSION)) }.frame();
+    let mut last = peer(2);
+    for attempt in 0..3 {
+        run.server.disconnected(run.now, last, "cut");
+        last = PeerId(10 + attempt);
+        run.server.connected(run.now, last, Origin::default());
+        run.server.handle(run.now, last, &hello);
+        run.pump();
+        assert_eq!(run.server.slot_of(last).map(Slot::number), Some(3));
+        run.wait(milliseconds(25_000));
+    }
+    assert!(run.done, "a minute is over");
 }

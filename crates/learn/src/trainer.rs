@@ -45,6 +45,8 @@ pub struct Summary {
     pub rounds: Round,
     /// Why it ended, in the server's words.
     pub reason: String,
+    /// Why the model's running statistics could not be taken, where the server wanted them. The training is none the worse.
+    pub without_statistics: Option<String>,
 }
 
 /// A worker between two rounds: all that it needs to go on from here another time.
@@ -189,10 +191,19 @@ impl<'a> Trainer<'a> {
                 (Some(Step::Open { round }), _) => open = Some(round),
                 (Some(Step::Committed { .. }), _) => open = None,
                 (Some(Step::Finished { round, reason }), _) => {
+                    let mut without_statistics = None;
                     if exchange.wants_statistics() {
-                        self.send_statistics(exchange, round)?;
+                        let taken = self.statistics(exchange.parameters());
+                        let mut values = taken.unwrap_or_else(|error| {
+                            without_statistics = Some(error.to_string());
+                            Vec::new()
+                        });
+                        if let Some(tamper) = &mut self.tamper {
+                            tamper(Outgoing::Statistics { round, values: &mut values });
+                        }
+                        exchange.submit_statistics(&values)?;
                     }
-                    return Ok(Summary { rounds: round, reason });
+                    return Ok(Summary { rounds: round, reason, without_statistics });
                 }
                 // Another round's opening is void: that of this one follows. Where the round is the same, it stays open,
                 // and the gradient is taken at the new x.
@@ -213,27 +224,21 @@ impl<'a> Trainer<'a> {
         }
     }
 
-    /// Takes the finished model's running statistics over this worker's share of up to 2,048 examples, in batches as it was trained
-    /// with, and sends them.
-    fn send_statistics(&mut self, exchange: &mut dyn Exchange, round: Round) -> Result<(), Error> {
+    /// The finished model's running statistics over this worker's share of up to 2,048 examples, in batches as it was trained with.
+    fn statistics(&mut self, x: &[f32]) -> Result<Vec<f32>, Error> {
         let batch = (self.terms.batch as usize).saturating_mul(self.engine.local_workers().max(1));
         let of_all = batch.saturating_mul(usize::from(self.terms.workers));
+        let batches = self.examples.min(STATISTICS_EXAMPLES).div_ceil(of_all) as u64;
         let mut mean = MeanStatistics::default();
         // The batches of the rounds that would have come next.
-        for next in (round.0..).take(self.examples.min(STATISTICS_EXAMPLES).div_ceil(of_all)) {
-            let batch = self.loader.batch(next)?.batch();
-            mean.add(&self.engine.statistics(exchange.parameters(), batch)?);
+        for round in self.terms.rounds..self.terms.rounds.saturating_add(batches) {
+            mean.add(&self.engine.statistics(x, self.loader.batch(round)?.batch())?);
         }
-        let mut values = mean.take();
-        if values.iter().any(|value| !value.is_finite()) {
-            // There are none of a model that has diverged.
-            values.clear();
+        let values = mean.take();
+        match values.iter().find(|value| !value.is_finite()) {
+            Some(odd) => Err(Error::Engine { reason: format!("one of the running statistics is {odd}") }),
+            None => Ok(values),
         }
-        if let Some(tamper) = &mut self.tamper {
-            tamper(Outgoing::Statistics { round, values: &mut values });
-        }
-        exchange.submit_statistics(&values)?;
-        Ok(())
     }
 
     fn vote(&mut self, exchange: &mut dyn Exchange, round: Round) -> Result<Loss, Error> {

@@ -142,14 +142,17 @@ pub(crate) fn evaluate_model(
     Ok(evaluate(&mut *engine, &saved.x, &statistics, &split.test)?)
 }
 
-/// The running statistics that the workers have sent, if they are of these parameters: those of a run's final model are, unless it keeps
-/// an average.
+/// The running statistics that the workers have sent, if they are of these parameters and as many as the model has: those of a run's final
+/// model are, unless it keeps an average.
 pub(crate) fn statistics_of_workers(
     directory: &RunDirectory,
     saved: &SavedModel,
 ) -> Result<Option<Statistics>, Failure> {
-    let statistics = load_statistics(&directory.statistics())?;
-    Ok(statistics.filter(|it| it.digest == DigestTree::new(&saved.x).root()))
+    let Some(statistics) = load_statistics(&directory.statistics())? else { return Ok(None) };
+    let tensors = kind_of(saved, directory)?.usual().statistics();
+    let count: usize = tensors.iter().map(|tensor| tensor.shape.iter().product::<usize>()).sum();
+    let fit = statistics.values.len() == count && statistics.digest == DigestTree::new(&saved.x).root();
+    Ok(fit.then_some(statistics))
 }
 
 /// Which model was saved.

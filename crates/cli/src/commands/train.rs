@@ -21,9 +21,10 @@ use super::worker::{file_of_voter, previous_of};
 use super::{config_text, model_so_far, print, run_directory, write_config};
 use crate::exit::{Exit, Failure};
 use crate::flags::{
-    Aggregate, CastName, IdentityFlags, RuleFlags, ServerFlags, ServingFlags, TopologyKind, TrainFlags,
-    WatchFlags, WorkerFlags, to_words,
+    Aggregate, CastName, Command, IdentityFlags, RuleFlags, ServerFlags, ServingFlags, TopologyKind,
+    TrainFlags, WatchFlags, WorkerFlags, to_words,
 };
+use crate::layers;
 use crate::logs::{self, LogFlags, LogLevel};
 use crate::processes::{News, Process, runtime, told_to_stop};
 use crate::progress::{self, Progress};
@@ -143,13 +144,18 @@ const FREE: [&str; 4] = ["checkpoint-every", "data-dir", "engine", "threads"];
 /// Refuses settings other than those that the run began with: flags and variables win over its file, and would make another run of it.
 fn as_it_began(directory: &RunDirectory, flags: &TrainFlags) -> Result<(), Failure> {
     let path = directory.config();
-    let text = std::fs::read_to_string(&path)
-        .map_err(|error| Failure::new(Exit::Data, format!("cannot read {}: {error}", path.display())))?;
-    let table = |text: &str| {
-        let parsed = text.parse::<toml::Table>();
-        parsed.map_err(|error| Failure::new(Exit::Data, format!("{} is no TOML: {error}", path.display())))
+    let damaged = |reason: String| Failure::new(Exit::Data, format!("{}: {reason}", path.display()));
+    let text = std::fs::read_to_string(&path).map_err(|error| damaged(error.to_string()))?;
+    let began = layers::of_file_alone("train", &path.display().to_string(), &text)?;
+    let Command::Train(began) = began.command else {
+        return Err(damaged("it is not of a training".into()));
     };
-    let (began, now) = (table(&text)?, table(&config_text(flags, "train")?)?);
+    // As text, so that no setting is forgotten.
+    let table = |flags: &TrainFlags| {
+        let text = config_text(flags, "train")?;
+        text.parse::<toml::Table>().map_err(|error| damaged(error.to_string()))
+    };
+    let (began, now) = (table(&began)?, table(flags)?);
     let mut keys = began.keys().chain(now.keys());
     let differs = |key: &&String| !FREE.contains(&key.as_str()) && began.get(*key) != now.get(*key);
     let Some(key) = keys.find(differs) else { return Ok(()) };

@@ -237,6 +237,9 @@ fn vote(shared: &Shared<'_>, voter: &Voter) -> Result<Exit, Failure> {
     }
     bar.finish_and_clear();
     let summary = outcome?;
+    if let Some(reason) = &summary.without_statistics {
+        tracing::warn!(reason, "the server has no running statistics from this worker");
+    }
     tracing::info!(rounds = summary.rounds.0, reason = summary.reason, "the run is over");
     say(&format!("the run is over after {} rounds: {}", summary.rounds, summary.reason));
     Ok(Exit::Success)

@@ -440,9 +440,11 @@ impl Server {
                 self.start_if_all_are_there(now);
             }
             Phase::Finishing(_) => {
-                self.untold.remove(slot);
                 self.members[slot.index()].at_the_end = true;
-                self.await_farewells(now);
+                // Who comes back although it has been told does not put the end off.
+                if self.untold.remove(slot) {
+                    self.await_farewells(now);
+                }
                 self.send(peer, to_worker::finish(&self.finish_reason.clone()));
             }
             Phase::Done => {}

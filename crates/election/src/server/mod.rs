@@ -356,12 +356,14 @@ impl Server {
         }
     }
 
-    /// Ends the run after the last committed round: everyone is told, and the last digests are awaited.
+    /// Ends the run after the last committed round: everyone is told, and the last digests are awaited. Where they are awaited already,
+    /// not any longer.
     pub fn stop(&mut self, now: Duration, reason: &str) {
-        if matches!(self.phase, Phase::Finishing(_) | Phase::Done) {
-            return;
+        match self.phase {
+            Phase::Gathering | Phase::Running => self.finish(now, reason),
+            Phase::Finishing(_) => self.done(),
+            Phase::Done => {}
         }
-        self.finish(now, reason);
     }
 
     /// Ends this server but not the run: the open round is finished, unless that takes longer than `patience`;

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::members::Peer;
 use super::{Phase, Server};
 use crate::wire::{FloatBytes, feature};
 use crate::{Digest, Error, PeerId, Round, Slot};
@@ -24,10 +25,12 @@ impl Server {
         self.statistics.as_ref()
     }
 
-    /// Waits from now on as long as those may take who are there.
+    /// Waits from now on as long as those may take who are there. A run that was cut short is not waited for longer than it takes to
+    /// say goodbye: somebody wants it to end, and its workers send none.
     pub(super) fn await_farewells(&mut self, now: Duration) {
-        let slow =
-            self.peers.values().any(|it| it.features & feature::STATISTICS != 0 && it.state.is_active());
+        let whole = self.at.round.0 >= self.config.terms.rounds;
+        let has_some = |it: &Peer| it.features & feature::STATISTICS != 0 && it.state.is_active();
+        let slow = whole && self.peers.values().any(has_some);
         let patience = if slow { self.config.joining_timeout } else { Duration::ZERO };
         let patience = patience.max(self.config.farewell_timeout);
         if let Phase::Finishing(until) = &mut self.phase {
@@ -52,6 +55,9 @@ impl Server {
         // Two for each channel of a normalisation, which has as many parameters.
         let most = self.model.as_ref().map_or(0, |model| model.x.len());
         let values = values.read_all(most)?;
+        if values.is_empty() {
+            return Err(Error::malformed("statistics", "at least one", 0));
+        }
         if let Some(odd) = values.iter().find(|value| !value.is_finite()) {
             return Err(Error::malformed("statistics", "finite numbers", odd));
         }

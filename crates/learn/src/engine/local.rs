@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
-use super::{Batch, Engine, Loss};
+use super::{Batch, Engine, Loss, MeanStatistics};
 use crate::Error;
 
 /// Coordinates that are averaged at a time: a block of each gradient is then still in a core's cache when it is packed.
@@ -97,20 +97,10 @@ impl Engine for LocalEngines {
 
     fn forward(&mut self, x: &[f32], batch: Batch<'_>, gradient: &mut [f32]) -> Result<Loss, Error> {
         let (count, dimension) = (self.locals.len(), self.dimension());
-        let (inputs, labels) = (batch.inputs.len(), batch.labels.len());
-        if labels == 0 || !labels.is_multiple_of(count) || !inputs.is_multiple_of(count) {
-            let expected = format!("the same number for each of {count} local workers");
-            return Err(Error::misuse("examples in a batch", expected, labels));
-        }
+        let share = shares(batch, count)?;
         if gradient.len() != dimension {
             return Err(Error::misuse("coordinates of the gradient", dimension, gradient.len()));
         }
-        let share = |number: usize| Batch {
-            inputs: batch.inputs.part(number * inputs / count..(number + 1) * inputs / count),
-            labels: &batch.labels[number * labels / count..(number + 1) * labels / count],
-            // Each drops units of its own.
-            seed: batch.seed.wrapping_add(number as u64),
-        };
         let mut losses: Vec<Option<Result<Loss, Error>>> = Vec::new();
         losses.resize_with(count, || None);
         let mut first = Some(gradient);
@@ -143,10 +133,16 @@ impl Engine for LocalEngines {
         Ok(())
     }
 
-    /// Computed by the first engine alone.
+    /// Computed by the first engine alone, in batches as each worker's; the mean of them.
     fn statistics(&mut self, x: &[f32], batch: Batch<'_>) -> Result<Vec<f32>, Error> {
+        let count = self.locals.len();
+        let mut mean = MeanStatistics::default();
+        let share = shares(batch, count)?;
         let Local { engine, pool, .. } = &mut self.locals[0];
-        pool.install(|| engine.statistics(x, batch))
+        for number in 0..count {
+            mean.add(&pool.install(|| engine.statistics(x, share(number)))?);
+        }
+        Ok(mean.take())
     }
 
     /// Computed by the first engine alone.
@@ -154,6 +150,21 @@ impl Engine for LocalEngines {
         let Local { engine, pool, .. } = &mut self.locals[0];
         pool.install(|| engine.loss(x, statistics, batch))
     }
+}
+
+/// The batch of each of so many workers.
+fn shares<'a>(batch: Batch<'a>, count: usize) -> Result<impl Fn(usize) -> Batch<'a>, Error> {
+    let (inputs, labels) = (batch.inputs.len(), batch.labels.len());
+    if labels == 0 || !labels.is_multiple_of(count) || !inputs.is_multiple_of(count) {
+        let expected = format!("the same number for each of {count} local workers");
+        return Err(Error::misuse("examples in a batch", expected, labels));
+    }
+    Ok(move |number: usize| Batch {
+        inputs: batch.inputs.part(number * inputs / count..(number + 1) * inputs / count),
+        labels: &batch.labels[number * labels / count..(number + 1) * labels / count],
+        // Each drops units of its own.
+        seed: batch.seed.wrapping_add(number as u64),
+    })
 }
 
 /// Runs every job on its pool, all at the same time, and returns when the last has ended.

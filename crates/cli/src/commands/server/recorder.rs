@@ -133,7 +133,8 @@ impl Recorder {
             Store::Closed => return Ok(()),
         }
         // One that was cut short would not be that of the round that the run goes on from.
-        if let Some(average) = self.average.as_ref().filter(|_| !self.stopped.load(Relaxed)) {
+        let whole = round.0 >= self.rounds || !self.stopped.load(Relaxed);
+        if let Some(average) = self.average.as_ref().filter(|_| whole) {
             save_model(&self.directory.ema(), layout, &average.x, round, settings)?;
         }
         self.saved = Some(round);
