@@ -22,6 +22,13 @@ fn medians_of_the_workers_survive_a_liar_and_need_no_data() {
     let lied = train("lied", "--adversaries 1 --attack sign-flip");
     assert!((honest - lied).abs() < 0.2 * honest, "{honest} {lied}");
 
+    // Workers of different data have no statistics of all of it.
+    train("skewed", "--partition by-label");
+    assert!(
+        !here.join("skewed/statistics.safetensors").exists()
+            && here.join("lied/statistics.safetensors").exists()
+    );
+
     fs::rename(here.join("cifar"), here.join("elsewhere")).expect("moved");
     let said = run(&here, "export lied --out lied.safetensors").succeeded().out.join("\n");
     assert!(said.ends_with(", running statistics of 3 workers"), "{said}");

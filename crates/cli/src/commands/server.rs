@@ -13,6 +13,7 @@ use signvote_election::{
     AggregateKind, Charter, Config, Event, Position, Round, RunId, Saved, Server, decision,
 };
 use signvote_kernels::Isa;
+use signvote_learn::Partition;
 use signvote_ledger::{Durable, Options, Recovered};
 use signvote_net::tls::{Acceptor, Credentials};
 use signvote_net::{Serve, Stop, listen, serve};
@@ -83,6 +84,7 @@ pub(crate) fn run(flags: &ServerFlags) -> Result<Exit, Failure> {
             on_full_disk: flags.serving.on_full_disk,
             _lock: lock,
             save_every: flags.save_every,
+            alike: flags.rules.partition == Partition::Iid,
             rounds: terms.rounds,
             saved: None,
             average,

@@ -65,6 +65,8 @@ pub(super) struct Recorder {
     /// Keeps other servers out of the run's directory.
     pub(super) _lock: Option<std::fs::File>,
     pub(super) save_every: u64,
+    /// Whether all workers draw from the same examples: where each has a part of its own, a median over workers is no statistic of all data.
+    pub(super) alike: bool,
     /// Rounds of the whole run.
     pub(super) rounds: u64,
     pub(super) saved: Option<Round>,
@@ -177,7 +179,8 @@ impl Recorder {
                 self.ended = Some(event.clone());
                 // Before the model, which is evaluated as soon as it is there.
                 let path = self.directory.statistics();
-                let kept = election.statistics().map_or(Ok(()), |it| save_statistics(&path, it));
+                let statistics = election.statistics().filter(|_| self.alike);
+                let kept = statistics.map_or(Ok(()), |it| save_statistics(&path, it));
                 self.save(election)?;
                 kept?;
                 self.close()?;
