@@ -54,7 +54,7 @@ fn an_interrupted_training_goes_on_to_the_same_bits() {
     signal("INT", cut.pid());
     cut.ended().failed(130, &["to go on: signvote train --resume run"]);
     let other = run(&here, "train --resume run --eta 0.5 --threads 2");
-    other.failed(2, &["--resume run: --eta is 0.5, and the run began with it left to the default"]);
+    other.failed(2, &["--resume run: --eta is 0.5, but the run began with the default: leave it out"]);
     // What one worker could not write whole is not gone on from.
     fs::write(here.join("run/workers/1.safetensors.2"), "torn").expect("a file of ours");
     let ended = run(&here, "train --resume run --json").succeeded();

@@ -159,11 +159,10 @@ fn as_it_began(directory: &RunDirectory, flags: &TrainFlags) -> Result<(), Failu
     let mut keys = began.keys().chain(now.keys());
     let differs = |key: &&String| !FREE.contains(&key.as_str()) && began.get(*key) != now.get(*key);
     let Some(key) = keys.find(differs) else { return Ok(()) };
-    let said = |table: &toml::Table| {
-        table.get(key).map_or_else(|| "left to the default".into(), |value| format!("{value}"))
-    };
+    let said =
+        |table: &toml::Table| table.get(key).map_or_else(|| "the default".to_owned(), toml::Value::to_string);
     Err(Failure::usage(format!(
-        "--resume {}: --{key} is {}, and the run began with it {}: leave it out, or begin another run",
+        "--resume {}: --{key} is {}, but the run began with {}: leave it out, or begin another run",
         directory.path().display(),
         said(&now),
         said(&began)
