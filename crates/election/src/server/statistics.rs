@@ -28,14 +28,18 @@ impl Server {
     /// Waits from now on as long as those may take who are there. A run that was cut short is not waited for longer than it takes to
     /// say goodbye: somebody wants it to end, and its workers send none.
     pub(super) fn await_farewells(&mut self, now: Duration) {
-        let whole = self.at.round.0 >= self.config.terms.rounds;
         let has_some = |it: &Peer| it.features & feature::STATISTICS != 0 && it.state.is_active();
-        let slow = whole && self.peers.values().any(has_some);
+        let slow = self.is_whole() && self.peers.values().any(has_some);
         let patience = if slow { self.config.joining_timeout } else { Duration::ZERO };
         let patience = patience.max(self.config.farewell_timeout);
         if let Phase::Finishing(until) = &mut self.phase {
             *until = (*until).max(now.saturating_add(patience));
         }
+    }
+
+    /// Whether all rounds are done.
+    fn is_whole(&self) -> bool {
+        self.at.round.0 >= self.config.terms.rounds
     }
 
     pub(super) fn take_statistics(
@@ -46,10 +50,10 @@ impl Server {
         values: FloatBytes<'_>,
     ) -> Result<(), Error> {
         let announced = self.peers.get(&peer).is_some_and(|it| it.features & feature::STATISTICS != 0);
-        let over = matches!(self.phase, Phase::Finishing(_)) && round == self.at.round;
+        let over = matches!(self.phase, Phase::Finishing(_)) && round == self.at.round && self.is_whole();
         let member = &mut self.members[slot.index()];
         if !announced || !over || member.statistics.is_some() {
-            let rule = "send statistics once, when the run is over, if that was announced";
+            let rule = "send statistics once, when all rounds are done, if that was announced";
             return Err(Error::misbehaved(rule, format!("statistics after round {round}")));
         }
         // Two for each channel of a normalisation, which has as many parameters.
