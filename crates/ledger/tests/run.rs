@@ -79,7 +79,7 @@ fn base(server: &Server) -> Base {
 fn save(server: &Server) -> impl FnOnce(&Path) -> Result<(), signvote_observe::Error> {
     let (layout, x, settings) = server.model().unwrap();
     let (layout, x, settings, round) = (layout.clone(), x.to_vec(), settings.clone(), server.round());
-    move |path| save_model(path, &layout, &x, round, &settings)
+    move |path| save_model(path, &layout, &x, round, None, &settings)
 }
 
 /// Serves until `until` rounds are committed, as a shell does: what is to be logged is logged before
@@ -248,7 +248,9 @@ fn a_snapshot_that_the_rounds_do_not_lead_to_is_named() {
     x[0] += 1.0;
     let forged = Base { position: recovered_at, digest: DigestTree::new(&x).root() };
     ledger
-        .rotate(forged, |path| save_model(path, &layout(), &x, recovered_at.round, &Settings::default()))
+        .rotate(forged, |path| {
+            save_model(path, &layout(), &x, recovered_at.round, None, &Settings::default())
+        })
         .unwrap();
     let difference = audited(run.path()).difference.unwrap();
     assert_eq!(difference.round, Round(4));

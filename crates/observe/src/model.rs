@@ -8,6 +8,7 @@ use safetensors::{Dtype, SafeTensors};
 use serde::{Deserialize, Serialize};
 use signvote_election::{Layout, Round, Settings, TensorSpec};
 
+use crate::checkpoint::hexadecimal;
 use crate::{Error, replace_file};
 
 /// The one key of the file's metadata. Everything of ours is one JSON text under it, because safetensors
@@ -21,6 +22,12 @@ struct Notes {
     order: Vec<String>,
     /// Rounds committed.
     round: u64,
+    /// Digest of the layout; as text, as the worker's checkpoint has it. Older files have none.
+    #[serde(default)]
+    layout: Option<String>,
+    /// As text: not every reader takes integers beyond 2⁵³.
+    #[serde(default)]
+    seed: Option<String>,
     settings: BTreeMap<String, String>,
 }
 
@@ -33,6 +40,8 @@ pub struct SavedModel {
     pub x: Vec<f32>,
     /// Rounds that made it.
     pub round: Round,
+    /// The seed of its run, if the file says it.
+    pub seed: Option<u64>,
     /// What was remembered with it: the name of the model, of its data.
     pub settings: Settings,
 }
@@ -46,12 +55,15 @@ pub fn save_model(
     layout: &Layout,
     x: &[f32],
     round: Round,
+    seed: Option<u64>,
     settings: &Settings,
 ) -> Result<(), Error> {
     let malformed = |reason: String| Error::Malformed { path: path.to_owned(), reason };
     let notes = Notes {
         order: layout.tensors().iter().map(|tensor| tensor.name.clone()).collect(),
         round: round.0,
+        layout: Some(hexadecimal(&layout.digest())),
+        seed: seed.map(|seed| seed.to_string()),
         settings: settings.iter().map(|(key, value)| (key.into(), value.into())).collect(),
     };
     let notes = serde_json::to_string(&notes).map_err(|error| malformed(error.to_string()))?;
@@ -148,7 +160,13 @@ pub fn load_model(path: &Path) -> Result<SavedModel, Error> {
         settings.insert(key, value).map_err(|error| malformed(error.to_string()))?;
     }
     let layout = Layout::new(tensors).map_err(|error| malformed(error.to_string()))?;
-    Ok(SavedModel { layout, x, round: Round(notes.round), settings })
+    let digest = hexadecimal(&layout.digest());
+    if let Some(expected) = notes.layout.filter(|it| *it != digest) {
+        return Err(malformed(format!("its layout's digest should be {expected}, but is {digest}")));
+    }
+    let seed =
+        notes.seed.map(|seed| seed.parse().map_err(|_| malformed(format!("seed {seed:?} is no number"))));
+    Ok(SavedModel { layout, x, round: Round(notes.round), seed: seed.transpose()?, settings })
 }
 
 #[cfg(test)]
@@ -161,11 +179,27 @@ mod tests {
         let mut settings = Settings::default();
         settings.insert("model", "mlp").unwrap();
         let x = vec![1.0, -0.0, f32::MIN_POSITIVE / 2.0, 3.5, f32::MAX, -7.25, 0.5, 2.0];
-        SavedModel { layout, x, round: Round(12), settings }
+        SavedModel { layout, x, round: Round(12), seed: Some(u64::MAX), settings }
     }
 
     fn save(path: &Path, model: &SavedModel) {
-        save_model(path, &model.layout, &model.x, model.round, &model.settings).unwrap();
+        save_model(path, &model.layout, &model.x, model.round, model.seed, &model.settings).unwrap();
+    }
+
+    #[test]
+    fn a_file_whose_layout_is_not_that_of_its_digest_is_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("model.safetensors");
+        save(&path, &example());
+        let file = String::from_utf8_lossy(&std::fs::read(&path).unwrap()).into_owned();
+        let digest = hexadecimal(&example().layout.digest());
+        assert!(file.contains(&digest), "{file}");
+        let mut bytes = std::fs::read(&path).unwrap();
+        let at = bytes.windows(64).position(|window| window == digest.as_bytes()).unwrap();
+        bytes[at] = if bytes[at] == b'0' { b'1' } else { b'0' };
+        std::fs::write(&path, bytes).unwrap();
+        let error = load_model(&path).unwrap_err().to_string();
+        assert!(error.contains("its layout's digest should be"), "{error}");
     }
 
     #[test]

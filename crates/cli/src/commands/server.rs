@@ -85,6 +85,7 @@ pub(crate) fn run(flags: &ServerFlags) -> Result<Exit, Failure> {
             _lock: lock,
             save_every: flags.save_every,
             alike: flags.rules.partition == Partition::Iid,
+            seed: terms.seed,
             rounds: terms.rounds,
             saved: None,
             average,

@@ -30,7 +30,7 @@ pub(crate) fn snapshot(round: u64) -> impl FnOnce(&Path) -> Result<(), signvote_
     move |path| {
         let spec = TensorSpec { name: "weight".into(), shape: vec![5] };
         let layout = Layout::new(vec![spec]).unwrap();
-        save_model(path, &layout, &parameters(round), Round(round), &Settings::default())
+        save_model(path, &layout, &parameters(round), Round(round), None, &Settings::default())
     }
 }
 
