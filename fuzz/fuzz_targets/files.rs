@@ -39,7 +39,7 @@ fn sound() -> &'static Sound {
         let x = vec![0.25; DIMENSION];
         let position = Position { round: Round(0), incarnation: Incarnation(0), chain: ChainHash([7; 32]) };
         let base = Base { position, digest: DigestTree::new(&x).root() };
-        let write = |path: &Path| save_model(path, &layout, &x, Round(0), &Settings::default());
+        let write = |path: &Path| save_model(path, &layout, &x, Round(0), Some(3), &Settings::default());
         fs::create_dir(here.join("run")).expect("ours");
         let mut ledger =
             Ledger::create(&here.join("run"), vec![5; 100], base, Options::default(), write).expect("room");

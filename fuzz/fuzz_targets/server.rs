@@ -64,7 +64,7 @@ fuzz_target!(|bytes: &[u8]| {
     let seed = take_byte(&mut rest) as u64;
     let setup = Setup::new(config, DIMENSION, dense_source(DIMENSION, seed)).network_seed(seed);
     let mut sim = Sim::new(setup);
-    let strangers_first = take_byte(&mut rest) % 4 == 0;
+    let strangers_first = take_byte(&mut rest).is_multiple_of(4);
     if !strangers_first {
         sim.join(Some(1));
         sim.join(Some(2));
