@@ -135,11 +135,13 @@ impl Client {
     ///
     /// `layout` is the model: names and shapes, in order. `initial` makes the first parameters from the terms: a flat float32
     /// array. With `certs` (a directory) and `identity` (a name in it) the connection is TLS with certificates on both sides.
-    /// `waiting` hears what this worker has to wait for.
+    /// `waiting` hears what this worker has to wait for. With `statistics` this worker says that its model has running statistics, and
+    /// may be asked for them at the end: see `wants_statistics`.
     #[new]
     #[pyo3(signature = (
         address, layout, initial, *, name = None, slot = None, run = None, certs = None, identity = None,
         patience = 10.0, reconnect = 300.0, settings = Vec::new(), waiting = None,
+        statistics = false,
     ))]
     #[expect(clippy::too_many_arguments, reason = "they have names in Python")]
     fn new(
@@ -156,6 +158,7 @@ impl Client {
         reconnect: f64,
         settings: Vec<(String, String)>,
         waiting: Option<Py<PyAny>>,
+        statistics: bool,
     ) -> PyResult<Self> {
         let tensors = layout.into_iter().map(|(name, shape)| TensorSpec { name, shape }).collect();
         let layout = Layout::new(tensors).map_err(of_election)?;
@@ -172,7 +175,7 @@ impl Client {
             slot: slot.map(place).transpose()?,
             name: name.or_else(|| identity.map(str::to_owned)).unwrap_or_else(|| "python".into()),
             key: tls.as_ref().map(|tls| SecretKey::from_seed(tls.signing_key().seed())),
-            statistics: false,
+            statistics,
         };
         let (patience, reconnect) = (seconds("patience", patience)?, seconds("reconnect", reconnect)?);
         let connect = Connect { address, patience, reconnect, tls };
@@ -259,6 +262,19 @@ impl Client {
             out.copy_from_slice(client.parameters());
             Ok(())
         })
+    }
+
+    /// Whether the run is over and its server waits for the running statistics of this worker's model.
+    #[getter]
+    fn wants_statistics(&self, py: Python<'_>) -> PyResult<bool> {
+        self.with(py, |client| Ok(client.wants_statistics()))
+    }
+
+    /// The running statistics of the final model, float32, on this worker's data; none where it has none to give after all.
+    fn submit_statistics(&self, py: Python<'_>, values: &Bound<'_, PyAny>) -> PyResult<()> {
+        let values = floats("values", values)?;
+        let values = slice(&values)?;
+        self.with(py, |client| client.submit_statistics(values))
     }
 
     /// Says goodbye. After this nothing else works.

@@ -1,7 +1,7 @@
 //! The kernels on arrays.
 
 use pyo3::prelude::*;
-use signvote_election::{Round, TiePolicy};
+use signvote_election::{DigestTree, Round, TiePolicy};
 use signvote_kernels::{self as kernels, AbstainOn, Ballot, Coin, Packed, Tie};
 
 use crate::arrays::{self, Values, expect, floats, floats_mut, plane, plane_mut, slice, slice_mut};
@@ -34,6 +34,16 @@ fn check_planes(coordinates: usize, signs: usize, abstain: usize) -> PyResult<()
     let words = kernels::words(coordinates);
     expect("signs", "words", words, signs)?;
     expect("abstain", "words", words, abstain)
+}
+
+/// The digest of parameters, float32, by which replicas are compared: 64 hexadecimal digits.
+#[pyfunction]
+#[pyo3(signature = (values, /))]
+pub(crate) fn digest(py: Python<'_>, values: &Bound<'_, PyAny>) -> PyResult<String> {
+    let values = floats("values", values)?;
+    let values = slice(&values)?;
+    let digest = py.detach(|| DigestTree::new(values).root());
+    Ok(digest.0.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 /// Packs the signs of `values` (float32, float16 or bfloat16) into `signs` and `abstain`.

@@ -18,7 +18,7 @@ mod _native {
         UntrustedError,
     };
     #[pymodule_export]
-    use super::kernels::{apply, coins, decide, lion_pack, momentum_pack, pack, unpack, words};
+    use super::kernels::{apply, coins, decide, digest, lion_pack, momentum_pack, pack, unpack, words};
 
     #[pymodule_export]
     #[expect(non_upper_case_globals, reason = "what Python calls it")]

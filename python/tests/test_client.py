@@ -75,6 +75,17 @@ class Mlp(nn.Module):
         return self.fc2(torch.relu(self.fc1(images)))
 
 
+class Normalised(nn.Module):
+    """With running statistics."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc1, self.bn1, self.fc2 = nn.Linear(784, 16), nn.BatchNorm1d(16), nn.Linear(16, 10)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.fc2(torch.relu(self.bn1(self.fc1(images))))
+
+
 def flat(module: nn.Module) -> torch.Tensor:
     return torch.cat([parameter.detach().reshape(-1) for parameter in module.parameters()])
 
@@ -140,6 +151,56 @@ def test_two_models_and_a_rust_worker_train_together(tmp_path: pathlib.Path, thr
     # Whatever each had at first: the run has one model, and the server, which checks the Rust worker's as well, has it, too.
     assert torch.equal(one, other)
     assert one.numpy().tobytes() == saved_parameters(tmp_path / "run" / "model.safetensors", Mlp())
+
+
+def test_running_statistics_become_the_median_of_all_workers(tmp_path: pathlib.Path, threads: list[threading.Thread]) -> None:
+    server = Server(tmp_path, "--workers", "3", "--rounds", "20", "--batch", "32")
+    found: dict[int, tuple] = {}
+    modules = [Normalised() for _ in range(3)]
+    for module in modules:
+        thread = threading.Thread(target=vote_until_the_end, args=(server.address, module, found))
+        thread.start()
+        threads.append(thread)
+    for thread in threads:
+        thread.join(timeout=60)
+    server.ended()
+    loaded = Normalised()
+    assert signvote.torch.load_run(loaded, tmp_path / "run") == 20
+    assert torch.equal(flat(loaded), found[1][0])
+    for name in ("running_mean", "running_var"):
+        own = torch.stack([getattr(module.bn1, name) for module in modules])
+        assert not torch.equal(own[0], own[1]), "each has its own data"
+        assert torch.equal(getattr(loaded.bn1, name), own.median(0).values)
+
+    with pytest.raises(signvote.ShapeError, match="another model"):
+        signvote.torch.load_run(Mlp(), tmp_path / "run")
+    # What is of other parameters is not used.
+    path = tmp_path / "run" / "statistics.safetensors"
+    whole = path.read_bytes()
+    at = whole.index(b"digest") + len("digest") + 5
+    assert whole[at : at + 1] in b"0123456789abcdef"
+    path.write_bytes(whole[:at] + (b"1" if whole[at : at + 1] == b"0" else b"0") + whole[at + 1 :])
+    fresh = Normalised()
+    with pytest.warns(UserWarning, match="of other parameters"):
+        signvote.torch.load_run(fresh, tmp_path / "run")
+    assert torch.equal(fresh.bn1.running_mean, torch.zeros(16))
+    path.unlink()
+    with pytest.warns(UserWarning, match=r"has no statistics\.safetensors"):
+        signvote.torch.load_run(fresh, tmp_path / "run")
+
+
+def test_statistics_that_are_not_finite_are_not_sent(tmp_path: pathlib.Path) -> None:
+    server = Server(tmp_path, "--workers", "1", "--rounds", "3", "--batch", "32")
+    module = Normalised()
+
+    def until(_: int) -> None:
+        module.bn1.running_mean[3] = float("nan")
+
+    with pytest.warns(UserWarning, match="no running statistics from this worker: they are not all finite"):
+        vote_until_the_end(server.address, module, {}, until)
+    server.ended()
+    assert (tmp_path / "run" / "model.safetensors").exists()
+    assert not (tmp_path / "run" / "statistics.safetensors").exists()
 
 
 def test_a_lost_server_is_waited_for_and_caught_up_with(tmp_path: pathlib.Path, threads: list[threading.Thread]) -> None:

@@ -52,6 +52,9 @@ class IdentityError(SignvoteError):
 def words(coordinates: int, /) -> int:
     """Words of 64 bits that a plane of so many coordinates has."""
 
+def digest(values: _Array, /) -> str:
+    """The digest of parameters, float32, by which replicas are compared: 64 hexadecimal digits."""
+
 def pack(values: _Array, signs: _Array, abstain: _Array) -> tuple[int, int]:
     """Packs the signs of ``values`` (float32, float16 or bfloat16) into ``signs`` and ``abstain`` (uint64 or int64).
 
@@ -163,12 +166,14 @@ class Client:
         reconnect: float = 300.0,
         settings: Sequence[tuple[str, str]] = ...,
         waiting: Callable[[str], object] | None = None,
+        statistics: bool = False,
     ) -> Client:
         """Joins the run of the server at ``address`` (host:port), and waits until a round is open.
 
         ``layout`` is the model: names and shapes, in order. ``initial`` makes the first parameters from the terms: a flat
         float32 array. With ``certs`` (a directory) and ``identity`` (a name in it) the connection is TLS with
-        certificates on both sides. ``waiting`` hears what this worker has to wait for.
+        certificates on both sides. ``waiting`` hears what this worker has to wait for. With ``statistics`` this worker says that
+        its model has running statistics, and may be asked for them at the end: see :attr:`wants_statistics`.
         """
 
     @property
@@ -190,6 +195,13 @@ class Client:
 
     def parameters(self, out: _Array) -> None:
         """Copies the parameters, as of the last committed round, into ``out``."""
+
+    @property
+    def wants_statistics(self) -> bool:
+        """Whether the run is over and its server waits for the running statistics of this worker's model."""
+
+    def submit_statistics(self, values: _Array) -> None:
+        """The running statistics of the final model, float32, on this worker's data; none where it has none to give after all."""
 
     def close(self) -> None:
         """Says goodbye. After this nothing else works."""

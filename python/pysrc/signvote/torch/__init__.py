@@ -16,6 +16,7 @@ except ModuleNotFoundError as error:  # pragma: no cover
 from ._client import Client
 from ._ddp import SignSGDState, majority_vote_hook
 from ._optim import Lion, SignSGD, Signum
+from ._run import load_run
 from ._vote import RankLostError
 
-__all__ = ["Client", "Lion", "RankLostError", "SignSGD", "SignSGDState", "Signum", "majority_vote_hook"]
+__all__ = ["Client", "Lion", "RankLostError", "SignSGD", "SignSGDState", "Signum", "load_run", "majority_vote_hook"]

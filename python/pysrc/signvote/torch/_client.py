@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 
 from .. import _native
 from .._native import LostError, MisuseError
+from ._run import running_statistics
 
 
 class Client:
@@ -28,7 +30,8 @@ class Client:
             optimizer.zero_grad()
 
     A connection that is lost is made again, and what was missed is caught up with. A round that closed while this worker computed
-    is not voted in.
+    is not voted in. When the run is over, the running statistics of batch normalisations go to the server, which keeps the median
+    of all workers': :func:`load_run`.
 
     Args:
         address: host:port.
@@ -57,6 +60,7 @@ class Client:
     ) -> None:
         named = list(model.named_parameters())
         self._parameters = [parameter for _, parameter in named]
+        self._statistics = running_statistics(model)
         for label, parameter in named:
             if parameter.device.type != "cpu":
                 raise _native.DeviceError(f"{label} is on {parameter.device}: the model of a server's worker is on the CPU")
@@ -81,6 +85,7 @@ class Client:
             reconnect=reconnect,
             settings=settings,
             waiting=waiting,
+            statistics=bool(self._statistics),
         )
         self.terms = self._native.terms
         self.slot = self._native.slot
@@ -171,6 +176,8 @@ class Client:
                     self.counted += step.counted
                 case "finished":
                     self._open, self.finished, self.reason = None, True, step.reason
+                    if self._native.wants_statistics:
+                        self._submit_statistics()
                     return
                 case "paused":
                     self._open = None
@@ -180,6 +187,17 @@ class Client:
                 case other:
                     raise LostError(f"the server has said what this version does not know: {other}")
             step = self._native.next(0.0)
+
+    def _submit_statistics(self) -> None:
+        values = torch.cat([buffer.detach().reshape(-1).float() for buffer in self._statistics])
+        try:
+            if not values.isfinite().all():
+                raise MisuseError("they are not all finite")
+            self._native.submit_statistics(values)
+        except MisuseError as error:
+            # The training is none the worse, and the server need not wait.
+            warnings.warn(f"the server has no running statistics from this worker: {error}", stacklevel=4)
+            self._native.submit_statistics(values[:0])
 
     def _flat(self) -> Tensor:
         return torch.cat([parameter.detach().reshape(-1) for parameter in self._parameters])
