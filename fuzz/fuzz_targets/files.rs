@@ -11,7 +11,7 @@ use signvote_election::{
     ChainHash, DigestTree, Incarnation, Layout, Position, Round, RunId, Settings, Slot, TensorSpec,
 };
 use signvote_ledger::{Base, Kind, Ledger, Options, Recovered, audit};
-use signvote_observe::{Standing, load_checkpoint, load_model, save_checkpoint, save_model};
+use signvote_observe::{RunConfig, Standing, load_checkpoint, load_model, save_checkpoint, save_model};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -39,7 +39,8 @@ fn sound() -> &'static Sound {
         let x = vec![0.25; DIMENSION];
         let position = Position { round: Round(0), incarnation: Incarnation(0), chain: ChainHash([7; 32]) };
         let base = Base { position, digest: DigestTree::new(&x).root() };
-        let write = |path: &Path| save_model(path, &layout, &x, Round(0), Some(3), &Settings::default());
+        let write =
+            |path: &Path| save_model(path, &layout, &x, Round(0), &RunConfig::new(), &Settings::default());
         fs::create_dir(here.join("run")).expect("ours");
         let mut ledger =
             Ledger::create(&here.join("run"), vec![5; 100], base, Options::default(), write).expect("room");

@@ -7,6 +7,7 @@ use signvote_election::{
     AggregateKind, Config, Optimizer, RunId, Schedule, Settings, Shape, Terms, TiePolicy,
 };
 use signvote_kernels::AbstainOn;
+use signvote_observe::RunConfig;
 
 use crate::exit::Failure;
 use crate::flags::{AbstainName, Aggregate, Deadline, OptimizerName, RuleFlags, ScheduleName, TopologyKind};
@@ -136,6 +137,20 @@ impl RuleFlags {
         })
     }
 
+    /// The rules of a run of so many rounds as its model files keep them, with the learning rate that holds where none was told.
+    pub(crate) fn as_config(&self, rounds: u64) -> Result<RunConfig, Failure> {
+        let table = toml::Table::try_from(self)
+            .map_err(|error| Failure::internal("cannot write the settings", &error))?;
+        let text = |value: toml::Value| match value {
+            toml::Value::String(text) => text,
+            other => other.to_string(),
+        };
+        let mut config: RunConfig = table.into_iter().map(|(key, value)| (key, text(value))).collect();
+        config.insert("rounds".into(), rounds.to_string());
+        config.insert("eta".into(), self.eta(rounds).to_string());
+        Ok(config)
+    }
+
     /// The server's configuration for a run of so many rounds on one machine.
     pub(crate) fn config(&self, rounds: u64, run: RunId) -> Result<Config, Failure> {
         self.config_with(rounds, run, Deadline::Never)
@@ -206,6 +221,19 @@ mod tests {
             Command::Train(flags) => flags.rules.eta(rounds),
             other => panic!("{other:?}"),
         }
+    }
+
+    #[test]
+    fn a_model_file_keeps_every_rule_and_the_rate_that_holds() {
+        let Command::Train(flags) =
+            Cli::parse_from(["signvote", "train", "--seed", "9", "--form", "lion"]).command
+        else {
+            panic!("it is train");
+        };
+        let config = flags.rules.as_config(1760).unwrap();
+        let keys = ["seed", "rounds", "eta", "form", "beta", "layerwise", "aggregate", "tie"];
+        let values = keys.map(|key| config[key].as_str());
+        assert_eq!(values, ["9", "1760", "0.0005", "lion", "0.9", "false", "vote", "coin"]);
     }
 
     #[test]

@@ -15,7 +15,7 @@ use signvote_election::{
 };
 use signvote_kernels::AbstainOn;
 use signvote_ledger::{Audit, Base, Durable, Error, Ledger, Options, Recovered, audit};
-use signvote_observe::save_model;
+use signvote_observe::{RunConfig, save_model};
 
 const WORKERS: u16 = 3;
 const DIMENSION: usize = 300;
@@ -79,7 +79,7 @@ fn base(server: &Server) -> Base {
 fn save(server: &Server) -> impl FnOnce(&Path) -> Result<(), signvote_observe::Error> {
     let (layout, x, settings) = server.model().unwrap();
     let (layout, x, settings, round) = (layout.clone(), x.to_vec(), settings.clone(), server.round());
-    move |path| save_model(path, &layout, &x, round, None, &settings)
+    move |path| save_model(path, &layout, &x, round, &RunConfig::new(), &settings)
 }
 
 /// Serves until `until` rounds are committed, as a shell does: what is to be logged is logged before
@@ -249,7 +249,7 @@ fn a_snapshot_that_the_rounds_do_not_lead_to_is_named() {
     let forged = Base { position: recovered_at, digest: DigestTree::new(&x).root() };
     ledger
         .rotate(forged, |path| {
-            save_model(path, &layout(), &x, recovered_at.round, None, &Settings::default())
+            save_model(path, &layout(), &x, recovered_at.round, &RunConfig::new(), &Settings::default())
         })
         .unwrap();
     let difference = audited(run.path()).difference.unwrap();

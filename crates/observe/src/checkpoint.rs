@@ -364,7 +364,15 @@ mod tests {
     fn files_of_another_kind_are_refused_by_name() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("model.safetensors");
-        crate::save_model(&path, &layout("x"), &[0.0; 5], Round(3), None, &Settings::default()).unwrap();
+        crate::save_model(
+            &path,
+            &layout("x"),
+            &[0.0; 5],
+            Round(3),
+            &Default::default(),
+            &Settings::default(),
+        )
+        .unwrap();
         let error = load_checkpoint(&path).unwrap_err().to_string();
         assert!(error.contains("model.safetensors") && error.contains("signvote-worker"), "{error}");
         // A header that says that it is 2⁶⁴ − 1 bytes long.

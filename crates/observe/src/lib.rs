@@ -29,7 +29,7 @@ pub use checkpoint::{Standing, WorkerCheckpoint, load_checkpoint, save_checkpoin
 pub use directory::{EventLog, EventReader, RunDirectory, now, replace_file};
 pub use error::Error;
 pub use live::Live;
-pub use model::{SavedModel, export_tensors, load_model, load_tensors, save_model};
+pub use model::{RunConfig, SavedModel, export_tensors, load_model, load_tensors, save_model};
 pub use prometheus::prometheus;
 pub use snapshot::Snapshot;
 pub use statistics::{load_statistics, save_statistics};

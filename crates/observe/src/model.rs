@@ -25,11 +25,15 @@ struct Notes {
     /// Digest of the layout; as text, as the worker's checkpoint has it. Older files have none.
     #[serde(default)]
     layout: Option<String>,
-    /// As text: not every reader takes integers beyond 2⁵³.
+    /// Older files have none.
     #[serde(default)]
-    seed: Option<String>,
+    config: RunConfig,
     settings: BTreeMap<String, String>,
 }
+
+/// The rules of the run that a model comes from, in the words of `config.toml`. All values are text: not every reader takes the
+/// integers beyond 2⁵³ that a seed may be.
+pub type RunConfig = BTreeMap<String, String>;
 
 /// A model as read from its file.
 #[derive(Clone, Debug, PartialEq)]
@@ -40,8 +44,8 @@ pub struct SavedModel {
     pub x: Vec<f32>,
     /// Rounds that made it.
     pub round: Round,
-    /// The seed of its run, if the file says it.
-    pub seed: Option<u64>,
+    /// The rules of its run, among them the seed; empty in older files.
+    pub config: RunConfig,
     /// What was remembered with it: the name of the model, of its data.
     pub settings: Settings,
 }
@@ -55,7 +59,7 @@ pub fn save_model(
     layout: &Layout,
     x: &[f32],
     round: Round,
-    seed: Option<u64>,
+    config: &RunConfig,
     settings: &Settings,
 ) -> Result<(), Error> {
     let malformed = |reason: String| Error::Malformed { path: path.to_owned(), reason };
@@ -63,7 +67,7 @@ pub fn save_model(
         order: layout.tensors().iter().map(|tensor| tensor.name.clone()).collect(),
         round: round.0,
         layout: Some(hexadecimal(&layout.digest())),
-        seed: seed.map(|seed| seed.to_string()),
+        config: config.clone(),
         settings: settings.iter().map(|(key, value)| (key.into(), value.into())).collect(),
     };
     let notes = serde_json::to_string(&notes).map_err(|error| malformed(error.to_string()))?;
@@ -164,9 +168,7 @@ pub fn load_model(path: &Path) -> Result<SavedModel, Error> {
     if let Some(expected) = notes.layout.filter(|it| *it != digest) {
         return Err(malformed(format!("its layout's digest should be {expected}, but is {digest}")));
     }
-    let seed =
-        notes.seed.map(|seed| seed.parse().map_err(|_| malformed(format!("seed {seed:?} is no number"))));
-    Ok(SavedModel { layout, x, round: Round(notes.round), seed: seed.transpose()?, settings })
+    Ok(SavedModel { layout, x, round: Round(notes.round), config: notes.config, settings })
 }
 
 #[cfg(test)]
@@ -179,11 +181,12 @@ mod tests {
         let mut settings = Settings::default();
         settings.insert("model", "mlp").unwrap();
         let x = vec![1.0, -0.0, f32::MIN_POSITIVE / 2.0, 3.5, f32::MAX, -7.25, 0.5, 2.0];
-        SavedModel { layout, x, round: Round(12), seed: Some(u64::MAX), settings }
+        let config = RunConfig::from([("seed".into(), u64::MAX.to_string())]);
+        SavedModel { layout, x, round: Round(12), config, settings }
     }
 
     fn save(path: &Path, model: &SavedModel) {
-        save_model(path, &model.layout, &model.x, model.round, model.seed, &model.settings).unwrap();
+        save_model(path, &model.layout, &model.x, model.round, &model.config, &model.settings).unwrap();
     }
 
     #[test]

@@ -85,7 +85,7 @@ pub(crate) fn run(flags: &ServerFlags) -> Result<Exit, Failure> {
             _lock: lock,
             save_every: flags.save_every,
             alike: flags.rules.partition == Partition::Iid,
-            seed: terms.seed,
+            config: flags.rules.as_config(terms.rounds)?,
             rounds: terms.rounds,
             saved: None,
             average,

@@ -522,8 +522,8 @@ impl Run<'_> {
         self.watch.take(&event);
         let score = self.score(finite(loss.mean_loss), loss.accuracy());
         if score > self.best {
-            let SavedModel { layout, x, seed, settings, .. } = model;
-            save_model(&self.directory.best(), layout, x, round, *seed, settings)?;
+            let SavedModel { layout, x, config, settings, .. } = model;
+            save_model(&self.directory.best(), layout, x, round, config, settings)?;
             self.best = score;
         }
         // Opened here and not at the start: the log is the server's, which takes its presence for a run's.

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use signvote_election::{ChainHash, DigestTree, Incarnation, Layout, Position, Round, Settings, TensorSpec};
 use signvote_ledger::{Base, Durable, Kind, Ledger, Options, Recovered};
-use signvote_observe::save_model;
+use signvote_observe::{RunConfig, save_model};
 
 pub(crate) const CHARTER: &[u8] = b"the run's charter";
 
@@ -30,7 +30,7 @@ pub(crate) fn snapshot(round: u64) -> impl FnOnce(&Path) -> Result<(), signvote_
     move |path| {
         let spec = TensorSpec { name: "weight".into(), shape: vec![5] };
         let layout = Layout::new(vec![spec]).unwrap();
-        save_model(path, &layout, &parameters(round), Round(round), None, &Settings::default())
+        save_model(path, &layout, &parameters(round), Round(round), &RunConfig::new(), &Settings::default())
     }
 }
 

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use signvote_election::{DigestTree, Event, Identity, Record, Round, Server, Slot, Traffic};
 use signvote_ledger::{Base, Ledger, Options};
 use signvote_net::Observer;
-use signvote_observe::{EventLog, RunDirectory, save_model, save_statistics};
+use signvote_observe::{EventLog, RunConfig, RunDirectory, save_model, save_statistics};
 
 use crate::commands::worker::previous_of;
 use crate::commands::{model_so_far, print};
@@ -67,8 +67,8 @@ pub(super) struct Recorder {
     pub(super) save_every: u64,
     /// Whether all workers draw from the same examples: where each has a part of its own, a median over workers is no statistic of all data.
     pub(super) alike: bool,
-    /// The run's seed.
-    pub(super) seed: u64,
+    /// The run's rules, for its model files.
+    pub(super) config: RunConfig,
     /// Rounds of the whole run.
     pub(super) rounds: u64,
     pub(super) saved: Option<Round>,
@@ -120,8 +120,8 @@ impl Recorder {
             return Ok(());
         }
         let round = election.round();
-        let seed = Some(self.seed);
-        let write = |path: &std::path::Path| save_model(path, layout, x, round, seed, settings);
+        let config = &self.config;
+        let write = |path: &std::path::Path| save_model(path, layout, x, round, config, settings);
         let base = || Base { position: election.position(), digest: DigestTree::new(x).root() };
         match &mut self.store {
             Store::Model => write(&self.directory.model())?,
@@ -140,7 +140,7 @@ impl Recorder {
         // One that was cut short would not be that of the round that the run goes on from.
         let whole = round.0 >= self.rounds || !self.stopped.load(Relaxed);
         if let Some(average) = self.average.as_ref().filter(|_| whole) {
-            save_model(&self.directory.ema(), layout, &average.x, round, seed, settings)?;
+            save_model(&self.directory.ema(), layout, &average.x, round, &self.config, settings)?;
         }
         self.saved = Some(round);
         if self.not_durable.take().is_some() {
@@ -166,12 +166,12 @@ impl Recorder {
             Event::Traffic { workers, .. } => self.traffic.clone_from(workers),
             Event::Committed { .. } => {
                 if let (Some(average), Some((layout, x, settings))) = (&mut self.average, election.model()) {
-                    let (round, seed, path) = (election.round(), Some(self.seed), self.directory.average());
+                    let (round, path) = (election.round(), self.directory.average());
                     average.take(x, round);
                     if self.average_every > 0 && round.0.is_multiple_of(self.average_every) {
                         // There is none before the first.
                         let _ = std::fs::rename(&path, previous_of(&path));
-                        save_model(&path, layout, &average.x, round, seed, settings)?;
+                        save_model(&path, layout, &average.x, round, &self.config, settings)?;
                     }
                 }
             }
