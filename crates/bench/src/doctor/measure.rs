@@ -364,7 +364,8 @@ impl Link {
     }
 }
 
-/// The rate of long answers, where short ones of so many bytes take that long.
+/// The rate of long answers, where short ones of so many bytes take that long at least. A machine that is busy makes it less than it
+/// is, and never more.
 fn rate(connect: &Connect, question: Duration, short: usize) -> Option<f64> {
     let (mut times, mut length) = (Vec::with_capacity(QUESTIONS), 0);
     for _ in 0..QUESTIONS {
@@ -391,8 +392,9 @@ pub fn link(connect: &Connect) -> Result<Link, ExchangeError> {
             times.push(began.elapsed());
         }
     }
+    let least = times.iter().min().copied().unwrap_or_default();
     let question = median(times);
-    let bits_per_second = rate(connect, question, answer.len());
+    let bits_per_second = rate(connect, least, answer.len());
     let status: Status = serde_json::from_str(&answer).map_err(|error| {
         let reason = format!("{} has another version, and should have this one: {error}", connect.address);
         ExchangeError::Untrusted(reason)
