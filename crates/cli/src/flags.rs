@@ -217,8 +217,8 @@ pub(crate) struct RuleFlags {
     #[arg(long, value_enum, default_value = "sgd")]
     pub(crate) optimizer: OptimizerName,
 
-    /// Learning rate η [default: 1e-3·√(440/rounds) for the vote, 0.025·√(440/rounds) with --layerwise, either at most twice that of 440
-    /// rounds; 1e-3 for Adam, 0.05 for SGD].
+    /// Learning rate η [default: for the vote what suits the model (`signvote models`), in server 1e-3·√(440/rounds), with --layerwise
+    /// 0.025·√(440/rounds), all at most twice that of 440 rounds; 1e-3 for Adam, 0.05 for SGD].
     #[arg(long, value_name = "RATE")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) eta: Option<f64>,

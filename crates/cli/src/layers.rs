@@ -1,4 +1,4 @@
-//! Where a setting comes from: the command line, else the environment, else `--config FILE`, else the default.
+//! Where a setting comes from: the command line, else the environment, else `--config FILE`, else what suits the model, else the default.
 //!
 //! Every flag is also a key of the file and a variable: `--weight-decay` is `weight-decay` and
 //! `SIGNVOTE_WEIGHT_DECAY`. None of the three is written down twice: names are derived from the flags.
@@ -9,7 +9,7 @@ use clap::builder::BoolishValueParser;
 use clap::{ArgAction, CommandFactory, FromArgMatches};
 
 use crate::exit::{Exit, Failure};
-use crate::flags::Cli;
+use crate::flags::{Cli, Command};
 
 /// Prefix of the variables.
 pub(crate) const PREFIX: &str = "SIGNVOTE_";
@@ -21,15 +21,27 @@ pub(crate) fn parse() -> Result<Cli, Failure> {
     let arguments: Vec<OsString> = std::env::args_os().collect();
     // Numbers may be negative so that a wrong one is answered by its own name and range.
     let negative = |command: clap::Command| with_variables(command).allow_negative_numbers(true);
-    let mut command = negative(mut_commands(Cli::command(), &negative));
-    if let Some(file) = settings_file(&arguments) {
-        let path = file.path();
-        let text = std::fs::read_to_string(&path).map_err(|error| file.missing(&error))?;
-        command = with_settings(command, &path, &text)?;
-    }
-    // A usage error names what is wrong in its first line, and clap's exit code for it is 2: Exit::Usage.
-    let matches = command.get_matches_from(arguments);
-    Cli::from_arg_matches(&matches).map_err(|error| Failure::usage(error.to_string()))
+    let command = negative(mut_commands(Cli::command(), &negative));
+    let told = match settings_file(&arguments) {
+        None => Vec::new(),
+        Some(file) => {
+            let path = file.path();
+            let text = std::fs::read_to_string(&path).map_err(|error| file.missing(&error))?;
+            settings_in(&command, &path, &text)?
+        }
+    };
+    let read = |settings: &[Setting]| {
+        // A usage error names what is wrong in its first line, and clap's exit code for it is 2: Exit::Usage.
+        let matches = with_settings(command.clone(), settings).get_matches_from(&arguments);
+        Cli::from_arg_matches(&matches).map_err(|error| Failure::usage(error.to_string()))
+    };
+    let cli = read(&told)?;
+    let suiting = match &cli.command {
+        Command::Train(flags) => flags.suiting(),
+        _ => None,
+    };
+    // Read again, because a setting's default depends on that of another.
+    suiting.map_or(Ok(cli), |suiting| read(&[suiting.settings(), told].concat()))
 }
 
 /// What `subcommand` would be told by a settings file alone, without flags and variables.
@@ -37,7 +49,9 @@ pub(crate) fn parse() -> Result<Cli, Failure> {
 /// # Errors
 /// As those of `--config`.
 pub(crate) fn of_file_alone(subcommand: &str, path: &str, text: &str) -> Result<Cli, Failure> {
-    let command = with_settings(Cli::command(), path, text)?;
+    let command = Cli::command();
+    let settings = settings_in(&command, path, text)?;
+    let command = with_settings(command, &settings);
     let matches = command.try_get_matches_from(["signvote", subcommand]);
     let cli = matches.and_then(|matches| Cli::from_arg_matches(&matches));
     cli.map_err(|error| Failure::usage(format!("{path}: {error}")))
@@ -116,17 +130,20 @@ fn settings_file(arguments: &[OsString]) -> Option<SettingsFile> {
     named.or_else(|| resumed.or_else(|| variable("RESUME")).map(SettingsFile::OfRun))
 }
 
-/// Makes the values in the text of a file the defaults of the flags of the same names.
-fn with_settings(command: clap::Command, path: &str, text: &str) -> Result<clap::Command, Failure> {
+/// A flag's name and its value.
+type Setting = (String, String);
+
+/// The settings in the text of a file.
+fn settings_in(command: &clap::Command, path: &str, text: &str) -> Result<Vec<Setting>, Failure> {
     let table: toml::Table = text.parse().map_err(|error: toml::de::Error| {
         let at = error.span().map(|span| text[..span.start].matches('\n').count() + 1);
         let line = at.map_or_else(String::new, |line| format!(", line {line}"));
         Failure::usage(format!("{path}{line} is no TOML: {}", error.message()))
     })?;
-    let mut entries = Vec::new();
+    let mut settings = Vec::new();
     for (key, value) in table {
-        if !has_setting(&command, &key) {
-            let nearest = nearest(&command, &key);
+        if !has_setting(command, &key) {
+            let nearest = nearest(command, &key);
             let hint = nearest.map_or_else(String::new, |name| format!("; did you mean {name}?"));
             return Err(Failure::usage(format!("{path}: no command has a setting {key:?}{hint}")));
         }
@@ -139,12 +156,17 @@ fn with_settings(command: clap::Command, path: &str, text: &str) -> Result<clap:
                 return Err(Failure::usage(message));
             }
         };
-        entries.push((key, value));
+        settings.push((key, value));
     }
-    let with_entries = |command: clap::Command| {
+    Ok(settings)
+}
+
+/// Makes settings the defaults of the flags of the same names; of two of one name the later.
+fn with_settings(command: clap::Command, settings: &[Setting]) -> clap::Command {
+    let with_defaults = |command: clap::Command| {
         command.mut_args(|argument| {
-            let entry = entries.iter().find(|(key, _)| argument.get_long() == Some(key));
-            match entry {
+            let setting = settings.iter().rfind(|(key, _)| argument.get_long() == Some(key));
+            match setting {
                 // A flag without a value is set by its variable alone: "false" must not count as given.
                 Some((_, value)) if matches!(argument.get_action(), ArgAction::SetTrue) => {
                     argument.default_value(value.clone())
@@ -154,7 +176,7 @@ fn with_settings(command: clap::Command, path: &str, text: &str) -> Result<clap:
             }
         })
     };
-    Ok(with_entries(mut_commands(command, &with_entries)))
+    with_defaults(mut_commands(command, &with_defaults))
 }
 
 /// Whether any command has a flag of this name.

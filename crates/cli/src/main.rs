@@ -12,6 +12,7 @@ mod logs;
 mod processes;
 mod progress;
 mod rules;
+mod suiting;
 mod summary;
 mod tui;
 mod watch;

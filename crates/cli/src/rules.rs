@@ -11,6 +11,7 @@ use signvote_observe::RunConfig;
 
 use crate::exit::Failure;
 use crate::flags::{AbstainName, Aggregate, Deadline, OptimizerName, RuleFlags, ScheduleName, TopologyKind};
+use crate::suiting::Suiting;
 
 /// Longest time that a flag may name: 30 days.
 pub(crate) const LONGEST: Duration = Duration::from_secs(30 * 24 * 3600);
@@ -26,29 +27,19 @@ pub(crate) fn seconds(flag: &str, seconds: f64, zero: bool) -> Result<Duration, 
         })
 }
 
-/// Rounds in which the learning rates of votes were measured.
-const MEASURED_ROUNDS: f64 = 440.0;
-/// How many times the rate of those a shorter run has at most.
-const MOST_TIMES: f64 = 2.0;
-
 impl RuleFlags {
     /// The fewest ballots that decide: as told, else more than half of the workers.
     pub(crate) fn quorum(&self) -> u16 {
         self.quorum.map_or(self.workers / 2 + 1, |quorum| quorum.of(self.workers))
     }
 
-    /// η before any schedule: as told, else what suits the aggregate.
-    ///
-    /// A vote's steps have one length whatever the gradient, so that what is right depends on how many there are: η ∝ 1/√K in K rounds,
-    /// as in the paper's theorem 1 (δ = 1/√(L₁K)). The constants were measured (docs/accuracy.md): 1e-3 in the 440 rounds of the
-    /// data in the program, and 0.025 of a tensor's own size. Very short runs do better with less than the law says.
+    /// η before any schedule: as told, else what suits the aggregate, whatever the model. (`train`, which knows it, tells its server.)
     pub(crate) fn eta(&self, rounds: u64) -> f64 {
-        let law = (MEASURED_ROUNDS / rounds.max(1) as f64).sqrt().min(MOST_TIMES);
         self.eta.unwrap_or(match (self.aggregate, self.optimizer) {
             (Aggregate::Mean, OptimizerName::Sgd) => 0.05,
             (Aggregate::Mean, OptimizerName::Adam) => 1e-3,
-            (Aggregate::Vote, _) if self.steps.layerwise => 0.025 * law,
-            (Aggregate::Vote, _) => 1e-3 * law,
+            (Aggregate::Vote, _) if self.steps.layerwise => Suiting::LAYERWISE.eta(rounds),
+            (Aggregate::Vote, _) => Suiting::PLAIN.eta(rounds),
         })
     }
 

@@ -5,8 +5,9 @@ mod common;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use common::{cifar, directory, number, pixel, run};
+use common::{Process, cifar, directory, number, pixel, run, signvote};
 use serde_json::Value;
+use signvote_observe::load_model;
 
 /// A file of the repository.
 fn recipe(name: &str) -> PathBuf {
@@ -136,14 +137,18 @@ fn the_qrnn_on_wikitext() {
     assert!((loss.exp() / perplexity - 1.0).abs() < 1e-4, "{result}");
 }
 
-#[test]
-fn a_gpt_on_shakespeare() {
-    let (_guard, here) = directory();
+fn text(here: &Path) {
     fs::create_dir(here.join("text")).expect("a directory");
     for (name, lines) in [("train.txt", 40), ("valid.txt", 4)] {
         let text = "Now is the winter of our discontent made glorious summer\n".repeat(lines);
         fs::write(here.join("text").join(name), text).expect("a file");
     }
+}
+
+#[test]
+fn a_gpt_on_shakespeare() {
+    let (_guard, here) = directory();
+    text(&here);
     let flags = "--data text --data-dir text --context 16 --batch 4 --epochs 2";
     let result = cook(&here, "shakespeare-gpt.toml", flags);
     assert!(number(&result["perplexity"]) < 100.0, "{result}");
@@ -151,6 +156,43 @@ fn a_gpt_on_shakespeare() {
     assert!(sample.starts_with("…Now is the winte|") && sample.len() > 160, "{sample}");
     let table = run(&here, "eval shakespeare-gpt.toml").succeeded().out.join("\n");
     assert!(table.contains("tokens of text") && table.contains("perplexity"), "{table}");
+}
+
+#[test]
+fn a_model_has_the_steps_that_suit_it_where_no_others_are_told() {
+    let (_guard, here) = directory();
+    text(&here);
+    fs::write(here.join("file.toml"), "schedule = \"step\"").expect("a file");
+    let settings = |flags: &str, variables: &[(&str, &str)]| {
+        let mut command = signvote(&here, &format!("train --model gpt-small --print-config {flags}"));
+        command.envs(variables.iter().copied());
+        let ended = Process::spawn(command).ended().succeeded();
+        let settings: toml::Table = ended.out.join("\n").parse().expect("TOML");
+        assert_eq!(settings.contains_key("eta"), flags.contains("--eta"), "{flags}");
+        (
+            settings["layerwise"].as_bool().expect("a boolean"),
+            settings["schedule"].as_str().map(str::to_owned),
+        )
+    };
+    for (flags, layerwise, schedule) in [
+        ("", true, "one-cycle"),
+        ("--schedule cosine", true, "cosine"),
+        ("--config file.toml", true, "step"),
+        ("--eta 0.01", false, "cosine"),
+        ("--aggregate mean", false, "cosine"),
+    ] {
+        assert_eq!(settings(flags, &[]), (layerwise, Some(schedule.into())), "{flags}");
+    }
+    let variables = [("SIGNVOTE_LAYERWISE", "no"), ("SIGNVOTE_SCHEDULE", "constant")];
+    assert_eq!(settings("", &variables), (false, Some("constant".into())));
+
+    // The server of the run has heard of it, and the model file keeps it.
+    let line = "train --quiet --model gpt-small --data text --data-dir text --context 16 --batch 4 --workers 2 --epochs 1";
+    run(&here, &format!("{line} --seed 9223372036854775807 --run-dir run")).succeeded();
+    let saved = load_model(&here.join("run/model.safetensors")).expect("a model");
+    let kept = ["seed", "eta", "layerwise", "schedule"].map(|key| saved.config[key].as_str());
+    assert_eq!(kept, ["9223372036854775807", "0.03", "true", "one-cycle"]);
+    assert_eq!(saved.config["rounds"], saved.round.to_string());
 }
 
 #[test]

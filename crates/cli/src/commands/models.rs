@@ -7,6 +7,7 @@ use super::print;
 use crate::exit::{Exit, Failure};
 use crate::flags::ModelsFlags;
 use crate::progress::grouped;
+use crate::suiting::Suiting;
 
 #[derive(Serialize)]
 struct Row {
@@ -15,6 +16,8 @@ struct Row {
     parameters: u64,
     /// An example of the data that it is for.
     input: String,
+    /// The learning rate that a vote on it has in K rounds where none is told.
+    rate: &'static str,
     source: &'static str,
 }
 
@@ -26,9 +29,10 @@ pub(crate) fn run(flags: &ModelsFlags) -> Result<Exit, Failure> {
         print(&json);
         return Ok(Exit::Success);
     }
-    let mut table = format!("{:<12} {:>12}  {:<36}  source\n", "model", "parameters", "for");
-    for Row { name, parameters, input, source } in &rows {
-        table += &format!("{name:<12} {:>12}  {input:<36}  {source}\n", grouped(*parameters));
+    let mut table =
+        format!("{:<12} {:>12}  {:<36}  {:<26}  source\n", "model", "parameters", "for", "rate in K rounds");
+    for Row { name, parameters, input, rate, source } in &rows {
+        table += &format!("{name:<12} {:>12}  {input:<36}  {rate:<26}  {source}\n", grouped(*parameters));
     }
     table += "An mlp has any hidden layers: mlp-1024-1024. Data of another size or number of classes changes the first and the \
               last layer.";
@@ -42,6 +46,7 @@ impl Row {
             name: kind.to_string(),
             parameters: kind.usual().dimension() as u64,
             input: kind.usual_shape().to_string(),
+            rate: Suiting::of(kind).words,
             source: kind.source(),
         }
     }

@@ -374,9 +374,9 @@ impl Run<'_> {
         }
     }
 
-    /// The rules as told; a process has one shard, however many vote in it.
+    /// The rules as told, and else as suits the model; a process has one shard, however many vote in it.
     fn rules_of_server(&self) -> RuleFlags {
-        let mut rules = self.flags.rules.clone();
+        let mut rules = self.flags.rules_with_rate(self.rounds);
         if rules.topology == TopologyKind::Sharded {
             rules.shards.get_or_insert(rules.workers / self.flags.local.voters());
         }

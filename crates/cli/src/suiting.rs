@@ -1,0 +1,152 @@
+//! The steps that suit a model, for a vote that is told no learning rate.
+//!
+//! A vote's steps have one length whatever the gradient, so that what is right depends on how many there are, and on how much of a
+//! tensor's own size a step is. All constants were measured: docs/accuracy.md.
+
+use clap::ValueEnum;
+use signvote_learn::ModelKind;
+
+use crate::flags::{Aggregate, RuleFlags, ScheduleName, TrainFlags};
+
+/// Rounds in which most rates were measured: ten epochs of the data in the program.
+const MEASURED_ROUNDS: f64 = 440.0;
+/// How many times the rate of those a shorter run has at most: it does better with less than the law says.
+const MOST_TIMES: f64 = 2.0;
+
+/// A learning rate, and what goes with it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Suiting {
+    layerwise: bool,
+    /// The only one with which the rate is right, if there is one.
+    schedule: Option<ScheduleName>,
+    /// η in [`MEASURED_ROUNDS`].
+    rate: f64,
+    /// What becomes of it in K rounds: a function of [`MEASURED_ROUNDS`]/K. Of square roots only, which are the same on every machine.
+    law: fn(f64) -> f64,
+    /// The whole of it, for people.
+    pub(crate) words: &'static str,
+}
+
+impl Suiting {
+    /// As in the paper's theorem 1, δ = 1/√(L₁K).
+    pub(crate) const PLAIN: Self =
+        Self { layerwise: false, schedule: None, rate: 1e-3, law: f64::sqrt, words: "1e-3·√(440/K)" };
+    /// A share of each tensor's own size.
+    pub(crate) const LAYERWISE: Self =
+        Self { layerwise: true, rate: 0.025, words: "0.025·√(440/K) by tensor", ..Self::PLAIN };
+    /// Through what was measured in 220 rounds (5e-4) and what the paper took in 114,320 (1e-4, ResNet-50 on ImageNet).
+    const RESNET: Self =
+        Self { rate: 4.2e-4, law: |times| times.sqrt().sqrt(), words: "4.2e-4·∜(440/K)", ..Self::PLAIN };
+    /// One rate for all tensors is 10% behind, and a rate that is reached too early does harm that lasts.
+    const TRANSFORMER: Self = Self {
+        layerwise: true,
+        schedule: Some(ScheduleName::OneCycle),
+        rate: 0.03,
+        law: |_| 1.0,
+        words: "0.03 by tensor, one-cycle",
+    };
+
+    /// What suits a model.
+    pub(crate) fn of(model: ModelKind) -> Self {
+        match model {
+            ModelKind::ResNet18Small | ModelKind::ResNet18 | ModelKind::ResNet50 => Self::RESNET,
+            ModelKind::GptSmall => Self::TRANSFORMER,
+            // Of mlp and cnn it was measured, of AlexNet and QRNN nothing was.
+            _ => Self::PLAIN,
+        }
+    }
+
+    /// η before any schedule in so many rounds.
+    pub(crate) fn eta(&self, rounds: u64) -> f64 {
+        self.rate * (self.law)(MEASURED_ROUNDS / rounds.max(1) as f64).min(MOST_TIMES)
+    }
+
+    /// The settings that go with it.
+    pub(crate) fn settings(&self) -> Vec<(String, String)> {
+        let schedule = self.schedule.and_then(|it| it.to_possible_value());
+        let layerwise = self.layerwise.then(|| ("layerwise".into(), "true".into()));
+        layerwise.into_iter().chain(schedule.map(|it| ("schedule".into(), it.get_name().into()))).collect()
+    }
+
+    /// Whether the rate is meant for these rules.
+    fn goes_with(&self, rules: &RuleFlags) -> bool {
+        // One rate for all tensors and shares of their sizes are not of one magnitude.
+        self.layerwise == rules.steps.layerwise && self.schedule.is_none_or(|it| it == rules.schedule)
+    }
+}
+
+impl TrainFlags {
+    /// What suits the model, if its learning rate is left to the program.
+    pub(crate) fn suiting(&self) -> Option<Suiting> {
+        let left = self.rules.aggregate == Aggregate::Vote && self.rules.eta.is_none();
+        left.then(|| Suiting::of(self.learn.model))
+    }
+
+    /// The rules, with the learning rate that suits the model in so many rounds if none is told.
+    pub(crate) fn rules_with_rate(&self, rounds: u64) -> RuleFlags {
+        let mut rules = self.rules.clone();
+        if let Some(suiting) = self.suiting().filter(|it| it.goes_with(&rules)) {
+            rules.eta = Some(suiting.eta(rounds));
+        }
+        rules
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use crate::flags::{Cli, Command, TrainFlags};
+
+    fn flags(line: &str) -> Box<TrainFlags> {
+        let words = ["signvote", "train"].into_iter().chain(line.split_whitespace());
+        match Cli::parse_from(words).command {
+            Command::Train(flags) => flags,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn rate(line: &str, rounds: u64) -> Option<f64> {
+        flags(line).rules_with_rate(rounds).eta
+    }
+
+    #[test]
+    fn a_rate_that_is_left_to_the_program_suits_the_model() {
+        assert_eq!(rate("", 440), Some(1e-3), "to the last bit: a run of the default is what it was");
+        assert_eq!(rate("--model cnn", 4 * 440), Some(5e-4));
+        let resnet = |rounds| rate("--model resnet50", rounds).unwrap();
+        assert!(
+            (resnet(220) - 5e-4).abs() < 1e-6 && (resnet(114_320) - 1e-4).abs() < 1e-5,
+            "what was measured, and the paper's"
+        );
+        assert_eq!(rate("--model resnet50", 16 * 440), Some(2.1e-4));
+        assert_eq!(rate("--model gpt-small --layerwise --schedule one-cycle", 7), Some(0.03));
+    }
+
+    #[test]
+    fn a_rate_is_left_alone_where_it_is_told_or_meant_for_other_steps() {
+        assert_eq!(rate("--model resnet50 --eta 0.25", 220), Some(0.25));
+        for line in [
+            "--model resnet50 --layerwise",
+            "--model gpt-small --layerwise",
+            "--model gpt-small --schedule one-cycle",
+            "--model gpt-small --aggregate mean",
+        ] {
+            assert_eq!(rate(line, 220), None, "{line}");
+        }
+        assert_eq!(flags("--model resnet50 --layerwise").rules.eta(440), 0.025);
+    }
+
+    #[test]
+    fn settings_that_go_with_a_rate_are_those_of_flags() {
+        let settings = |line| flags(line).suiting().map(|suiting| suiting.settings());
+        let pair = |key: &str, value: &str| (key.to_owned(), value.to_owned());
+        assert_eq!(settings(""), Some(Vec::new()));
+        assert_eq!(
+            settings("--model gpt-small"),
+            Some(vec![pair("layerwise", "true"), pair("schedule", "one-cycle")])
+        );
+        assert_eq!(settings("--model gpt-small --eta 0.1"), None);
+        assert_eq!(settings("--model gpt-small --aggregate mean"), None);
+    }
+}
