@@ -1,7 +1,7 @@
 //! The kernels on arrays.
 
 use pyo3::prelude::*;
-use signvote_election::{DigestTree, Round, TiePolicy};
+use signvote_election::{DigestTree, Round, TiePolicy, hexadecimal};
 use signvote_kernels::{self as kernels, AbstainOn, Ballot, Coin, Packed, Tie};
 
 use crate::arrays::{self, Values, expect, floats, floats_mut, plane, plane_mut, slice, slice_mut};
@@ -43,7 +43,7 @@ pub(crate) fn digest(py: Python<'_>, values: &Bound<'_, PyAny>) -> PyResult<Stri
     let values = floats("values", values)?;
     let values = slice(&values)?;
     let digest = py.detach(|| DigestTree::new(values).root());
-    Ok(digest.0.iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(hexadecimal(&digest.0))
 }
 
 /// Packs the signs of `values` (float32, float16 or bfloat16) into `signs` and `abstain`.

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 
 use signvote_dashboard::{Dashboard, Entrance, Token};
-use signvote_election::Event;
+use signvote_election::{Event, hexadecimal};
 use signvote_observe::{Board, Live, RunDirectory, Scalars, now};
 
 use crate::commands::server::random;
@@ -131,8 +131,7 @@ pub(crate) fn open(address: SocketAddr, token: Option<Token>) -> Result<Entrance
         None if !address.ip().is_loopback() => {
             let mut bytes = [0; 16];
             random(&mut bytes);
-            let text: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-            Some(text.parse::<Token>()?)
+            Some(hexadecimal(&bytes).parse::<Token>()?)
         }
         token => token,
     };

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use crate::digest::update_with_floats;
-use crate::{Incarnation, Round, RunId, SlotSet};
+use crate::{Incarnation, Round, RunId, SlotSet, hexadecimal};
 
 /// Chain hash of the commits so far: two peers that hold the same one have seen the same verdicts, voters,
 /// η and λ in every round.
@@ -23,7 +23,7 @@ impl fmt::Debug for ChainHash {
 
 impl fmt::Display for ChainHash {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0[..8].iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        f.write_str(&hexadecimal(&self.0[..8]))
     }
 }
 

@@ -7,6 +7,8 @@
 
 use std::fmt;
 
+use crate::hexadecimal;
+
 /// Coordinates in one leaf of a [`DigestTree`].
 pub const LEAF_COORDINATES: usize = 65_536;
 
@@ -17,7 +19,7 @@ pub struct Digest(pub [u8; 32]);
 impl fmt::Display for Digest {
     /// The first 8 bytes in hexadecimal: enough to tell two replicas apart in a log.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0[..8].iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        f.write_str(&hexadecimal(&self.0[..8]))
     }
 }
 

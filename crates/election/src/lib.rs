@@ -50,7 +50,7 @@ pub use digest::{Digest, DigestTree, LEAF_COORDINATES, Proof, verify_leaf};
 pub use error::Error;
 pub use event::{Event, Margins, Traffic, WorkerRecord, WorkerVotes};
 pub use exchange::{Exchange, ExchangeError, Solo};
-pub use ids::{Incarnation, PeerId, Position, Round, RunId, Slot, SlotSet};
+pub use ids::{Incarnation, PeerId, Position, Round, RunId, Slot, SlotSet, hexadecimal};
 pub use layout::{Layout, TensorSpec};
 pub use memory::Values;
 pub use record::{Charter, MAX_CHARTER_BYTES, Record};

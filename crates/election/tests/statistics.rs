@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use harness::by_hand::{self, Hello};
 use harness::{config, greeting, layout, milliseconds, parameters};
-use signvote_election::{Event, Greeting, Origin, Output, PeerId, Server, Slot, Statistics, Step, Voter};
+use signvote_election::{
+    Event, Greeting, Origin, Output, PeerId, Server, Slot, Statistics, Step, Voter, hexadecimal,
+};
 
 const DIMENSION: usize = 200;
 const ROUNDS: u64 = 3;
@@ -156,8 +158,7 @@ fn a_minority_of_liars_moves_no_median_past_the_honest() {
     let Some(Event::Finished { digest, replicas_identical: true, .. }) = run.events.last() else {
         panic!("{:?}", run.events.last())
     };
-    let of: String = statistics.digest.0.iter().map(|byte| format!("{byte:02x}")).collect();
-    assert_eq!((statistics.workers, &of), (5, digest));
+    assert_eq!((statistics.workers, &hexadecimal(&statistics.digest.0)), (5, digest));
 }
 
 #[test]

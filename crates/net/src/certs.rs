@@ -24,6 +24,7 @@ use rcgen::{
     PublicKeyData, RevocationReason, RevokedCertParams, SerialNumber,
 };
 use ring::rand::{SecureRandom, SystemRandom};
+use signvote_election::hexadecimal;
 use time::OffsetDateTime;
 
 use crate::files::{self, Readers};
@@ -198,7 +199,7 @@ impl Authority {
     fn write_issued(&self) -> Result<(), Error> {
         let mut text = format!("{ISSUED_HEADER}\n");
         for Issued { serial, name, issued, revoked } in &self.issued {
-            let serial: String = serial.iter().map(|byte| format!("{byte:02x}")).collect();
+            let serial = hexadecimal(serial);
             let revoked = revoked.map_or_else(String::new, |time| time.to_string());
             // Writing to a string cannot fail.
             let _ = writeln!(text, "{serial}\t{name}\t{issued}\t{revoked}");
@@ -241,8 +242,8 @@ impl Authority {
 fn authority(key: &KeyPair) -> CertificateParams {
     let mut params = CertificateParams::default();
     params.distinguished_name = common_name("signvote CA");
-    let unit: String = key.der_bytes().iter().take(8).map(|byte| format!("{byte:02x}")).collect();
-    params.distinguished_name.push(DnType::OrganizationalUnitName, unit);
+    let beginning = key.der_bytes().get(..8).unwrap_or_default();
+    params.distinguished_name.push(DnType::OrganizationalUnitName, hexadecimal(beginning));
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     params

@@ -9,7 +9,7 @@ use std::path::Path;
 
 use safetensors::{Dtype, SafeTensors, View};
 use serde::{Deserialize, Serialize};
-use signvote_election::{ChainHash, Incarnation, Layout, Round, RunId, Slot};
+use signvote_election::{ChainHash, Incarnation, Layout, Round, RunId, Slot, hexadecimal};
 
 use crate::{Error, replace_file};
 
@@ -222,15 +222,6 @@ impl View for Floats<'_> {
     fn data_len(&self) -> usize {
         self.values.len() * 4
     }
-}
-
-pub(crate) fn hexadecimal(bytes: &[u8]) -> String {
-    use std::fmt::Write;
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        // Writing to a string does not fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }
 
 pub(crate) fn bytes_of(what: &str, text: &str) -> Result<[u8; 32], String> {

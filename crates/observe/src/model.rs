@@ -6,9 +6,8 @@ use std::path::Path;
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 use serde::{Deserialize, Serialize};
-use signvote_election::{Layout, Round, Settings, TensorSpec};
+use signvote_election::{Layout, Round, Settings, TensorSpec, hexadecimal};
 
-use crate::checkpoint::hexadecimal;
 use crate::{Error, replace_file};
 
 /// The one key of the file's metadata. Everything of ours is one JSON text under it, because safetensors

@@ -4,10 +4,10 @@ use std::path::Path;
 
 use safetensors::SafeTensors;
 use serde::{Deserialize, Serialize};
-use signvote_election::{Digest, Statistics, TensorSpec};
+use signvote_election::{Digest, Statistics, TensorSpec, hexadecimal};
 
 use crate::Error;
-use crate::checkpoint::{bytes_of, hexadecimal};
+use crate::checkpoint::bytes_of;
 use crate::model::{append, write};
 
 /// The one key of the file's metadata; the model file says why.

@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use serde::Serialize;
+use signvote_election::hexadecimal;
 use signvote_ledger::{Audit, audit};
 
 use super::print;
@@ -60,7 +61,6 @@ fn found(audit: Audit) -> Found {
             torn.reason
         ));
     }
-    let hexadecimal = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect();
     Found {
         holds: audit.difference.is_none(),
         from_round: audit.from.round.0,

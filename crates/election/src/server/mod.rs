@@ -31,7 +31,7 @@ use crate::chain::ChainHash;
 use crate::wire::{self, Later, ToServer, to_worker};
 use crate::{
     AggregateKind, Charter, Chunking, Digest, DigestTree, Error, Event, Identity, Layout, PeerId, Position,
-    Record, Round, Settings, Slot, SlotSet, Steps, WorkerRecord,
+    Record, Round, Settings, Slot, SlotSet, Steps, WorkerRecord, hexadecimal,
 };
 use members::{Member, Peer, PeerState};
 use origins::Origins;
@@ -614,8 +614,7 @@ impl Server {
         let finished = Event::Finished {
             round: self.at.round,
             reason: self.finish_reason.clone(),
-            digest: digest
-                .map_or_else(String::new, |d| d.0.iter().map(|byte| format!("{byte:02x}")).collect()),
+            digest: digest.map_or_else(String::new, |digest| hexadecimal(&digest.0)),
             replicas_identical: replicas == last && replicas > 0,
             replicas,
             workers: self.records(),

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::members::PeerState;
 use super::{Phase, Server};
-use crate::{ShardAddress, ShardId, Slot, Traffic};
+use crate::{ShardAddress, ShardId, Slot, Traffic, hexadecimal};
 
 /// How a run stands.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -180,7 +180,7 @@ impl Server {
             round: self.at.round.0,
             rounds: self.config.terms.rounds,
             incarnation: self.at.incarnation.0,
-            chain: self.at.chain.0.iter().map(|byte| format!("{byte:02x}")).collect(),
+            chain: hexadecimal(&self.at.chain.0),
             dimension: self.model.as_ref().map_or(0, |model| model.x.len()),
             quorum: self.config.quorum,
             tolerated_liars: crate::decision::tolerated_liars(self.config.quorum),

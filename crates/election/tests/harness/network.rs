@@ -248,7 +248,7 @@ impl Sim {
         assert!(identical, "not all replicas are identical: {confirmed}");
         assert_eq!(confirmed, replicas);
         let of_server = super::by_hand::digest(self.x());
-        assert_eq!(digest, of_server.iter().map(|byte| format!("{byte:02x}")).collect::<String>());
+        assert_eq!(digest, signvote_election::hexadecimal(&of_server));
         let finished: Vec<_> = self.workers.iter().filter(|worker| worker.life == Life::Finished).collect();
         assert_eq!(finished.len(), replicas);
         for worker in finished {
