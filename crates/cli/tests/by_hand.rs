@@ -53,7 +53,7 @@ fn finish(here: &Path, server: Process, address: &str, first: Process) -> Ended 
 #[test]
 fn server_and_workers_by_hand_make_the_model_of_train() {
     let (_guard, here) = directory();
-    let rules = "--workers 3 --batch 128 --seed 3 --weight-decay 0.01 --warmup 5";
+    let rules = "--workers 3 --batch 128 --seed 3 --weight-decay 0.01 --warmup 5 --ema 0.9";
     common::train(&here, &format!("--quiet --epochs 1 {rules} --adversaries 1 --run-dir train"));
 
     // One epoch is ⌊10000 / (3 · 128)⌋ = 26 rounds.
@@ -62,6 +62,8 @@ fn server_and_workers_by_hand_make_the_model_of_train() {
         ["--slot 1 --attack sign-flip", "--slot 3", "--slot 2"].map(|flags| join(&here, &address, flags));
     ends_well(server, workers.into());
     assert_eq!(model(&here.join("train")), model(&here.join("run")));
+    let average = |run: &str| std::fs::read(here.join(run).join("ema.safetensors")).expect("an average");
+    assert!(average("train") == average("run"));
 }
 
 #[test]

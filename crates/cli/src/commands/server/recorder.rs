@@ -139,7 +139,8 @@ impl Recorder {
         }
         // One that was cut short would not be that of the round that the run goes on from.
         let whole = round.0 >= self.rounds || !self.stopped.load(Relaxed);
-        if let Some(average) = self.average.as_ref().filter(|_| whole) {
+        // Before the first round there is none.
+        if let Some(average) = self.average.as_ref().filter(|average| whole && !average.x.is_empty()) {
             save_model(&self.directory.ema(), layout, &average.x, round, &self.config, settings)?;
         }
         self.saved = Some(round);
