@@ -187,20 +187,42 @@ def test_running_statistics_become_the_median_of_all_workers(tmp_path: pathlib.P
     path.unlink()
     with pytest.warns(UserWarning, match=r"has no statistics\.safetensors"):
         signvote.torch.load_run(fresh, tmp_path / "run")
+    signvote_file, other_file = tmp_path / "run" / "model.safetensors", tmp_path / "model.safetensors"
+    safetensors = pytest.importorskip("safetensors.torch")
+    safetensors.save_file(safetensors.load_file(signvote_file), other_file)
+    with pytest.raises(signvote.MisuseError, match="is no file of a run"):
+        signvote.torch.load_run(fresh, tmp_path)
 
 
-def test_statistics_that_are_not_finite_are_not_sent(tmp_path: pathlib.Path) -> None:
+@pytest.mark.parametrize(
+    ("spoil", "why"),
+    [
+        (lambda bn: bn.running_mean.fill_(float("nan")), "they are not all finite"),
+        (lambda bn: bn.reset_running_stats(), "they are of 1 batches"),
+    ],
+)
+def test_statistics_that_say_nothing_are_not_sent(tmp_path: pathlib.Path, spoil: Callable[[nn.Module], object], why: str) -> None:
     server = Server(tmp_path, "--workers", "1", "--rounds", "3", "--batch", "32")
     module = Normalised()
-
-    def until(_: int) -> None:
-        module.bn1.running_mean[3] = float("nan")
-
-    with pytest.warns(UserWarning, match="no running statistics from this worker: they are not all finite"):
-        vote_until_the_end(server.address, module, {}, until)
+    with pytest.warns(UserWarning, match=f"no running statistics from this worker: {why}"):
+        vote_until_the_end(server.address, module, {}, lambda _: spoil(module.bn1))
     server.ended()
     assert (tmp_path / "run" / "model.safetensors").exists()
     assert not (tmp_path / "run" / "statistics.safetensors").exists()
+
+
+def test_the_average_of_a_run_is_loaded_unless_it_is_not_wanted(tmp_path: pathlib.Path) -> None:
+    server = Server(tmp_path, "--workers", "1", "--rounds", "5", "--batch", "32", "--ema", "0.9")
+    module, loaded = Normalised(), Normalised()
+    found: dict[int, tuple] = {}
+    vote_until_the_end(server.address, module, found)
+    server.ended()
+    with pytest.warns(UserWarning, match="of other parameters; run training batches through it"):
+        signvote.torch.load_run(loaded, tmp_path / "run")
+    assert not torch.equal(flat(loaded), found[1][0])
+    signvote.torch.load_run(loaded, tmp_path / "run", average=False)
+    assert torch.equal(flat(loaded), found[1][0])
+    assert torch.equal(loaded.bn1.running_var, module.bn1.running_var)
 
 
 def test_a_lost_server_is_waited_for_and_caught_up_with(tmp_path: pathlib.Path, threads: list[threading.Thread]) -> None:

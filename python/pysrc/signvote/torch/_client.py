@@ -14,6 +14,9 @@ from .. import _native
 from .._native import LostError, MisuseError
 from ._run import running_statistics
 
+# Batches after which little is left of what running statistics were at first: 0.9³⁰ is 4%.
+_BATCHES = 30
+
 
 class Client:
     """A place in the run of a ``signvote server``, for a model.
@@ -60,7 +63,7 @@ class Client:
     ) -> None:
         named = list(model.named_parameters())
         self._parameters = [parameter for _, parameter in named]
-        self._statistics = running_statistics(model)
+        self._model = model
         for label, parameter in named:
             if parameter.device.type != "cpu":
                 raise _native.DeviceError(f"{label} is on {parameter.device}: the model of a server's worker is on the CPU")
@@ -85,7 +88,7 @@ class Client:
             reconnect=reconnect,
             settings=settings,
             waiting=waiting,
-            statistics=bool(self._statistics),
+            statistics=bool(running_statistics(model)),
         )
         self.terms = self._native.terms
         self.slot = self._native.slot
@@ -189,15 +192,23 @@ class Client:
             step = self._native.next(0.0)
 
     def _submit_statistics(self) -> None:
-        values = torch.cat([buffer.detach().reshape(-1).float() for buffer in self._statistics])
-        try:
-            if not values.isfinite().all():
-                raise MisuseError("they are not all finite")
-            self._native.submit_statistics(values)
-        except MisuseError as error:
+        values = torch.cat([buffer.detach().reshape(-1).float().cpu() for buffer in running_statistics(self._model)])
+        counts = [buffer for name, buffer in self._model.named_buffers() if name.endswith("num_batches_tracked")]
+        fewest = int(min(counts, default=torch.tensor(_BATCHES)))
+        why = ""
+        if fewest < min(_BATCHES, self.terms.rounds):
+            why = f"they are of {fewest} batches, and still nearly what they were at first"
+        elif not values.isfinite().all():
+            why = "they are not all finite"
+        else:
+            try:
+                self._native.submit_statistics(values)
+            except MisuseError as error:
+                why = str(error)
+        if why:
             # The training is none the worse, and the server need not wait.
-            warnings.warn(f"the server has no running statistics from this worker: {error}", stacklevel=4)
             self._native.submit_statistics(values[:0])
+            warnings.warn(f"the server has no running statistics from this worker: {why}", stacklevel=4)
 
     def _flat(self) -> Tensor:
         return torch.cat([parameter.detach().reshape(-1) for parameter in self._parameters])
