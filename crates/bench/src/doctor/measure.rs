@@ -365,7 +365,7 @@ impl Link {
 }
 
 /// The rate of long answers, where short ones of so many bytes take that long at least. A machine that is busy makes it less than it
-/// is, and never more.
+/// is, and hardly ever more.
 fn rate(connect: &Connect, question: Duration, short: usize) -> Option<f64> {
     let (mut times, mut length) = (Vec::with_capacity(QUESTIONS), 0);
     for _ in 0..QUESTIONS {
