@@ -169,6 +169,12 @@ pub(crate) enum ScheduleName {
     OneCycle,
 }
 
+impl std::fmt::Display for ScheduleName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.to_possible_value().map_or(Ok(()), |value| f.write_str(value.get_name()))
+    }
+}
+
 /// Which exact zeros abstain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -217,8 +223,8 @@ pub(crate) struct RuleFlags {
     #[arg(long, value_enum, default_value = "sgd")]
     pub(crate) optimizer: OptimizerName,
 
-    /// Learning rate η [default: for the vote what suits the model (`signvote models`), in server 1e-3·√(440/rounds), with --layerwise
-    /// 0.025·√(440/rounds), all at most twice that of 440 rounds; 1e-3 for Adam, 0.05 for SGD].
+    /// Learning rate η [default: in train, for the vote, what suits the model (`signvote models`), in server, which knows no model,
+    /// 1e-3·√(440/rounds), with --layerwise 0.025·√(440/rounds), all at most twice that of 440 rounds; 1e-3 for Adam, 0.05 for SGD].
     #[arg(long, value_name = "RATE")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) eta: Option<f64>,
@@ -238,7 +244,7 @@ pub(crate) struct RuleFlags {
     #[serde(serialize_with = "as_number")]
     pub(crate) weight_decay: f32,
 
-    /// Learning-rate schedule.
+    /// Learning-rate schedule; in train of small text models one-cycle unless told otherwise.
     #[arg(long, value_enum, default_value = "cosine")]
     pub(crate) schedule: ScheduleName,
 

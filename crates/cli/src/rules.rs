@@ -27,6 +27,20 @@ pub(crate) fn seconds(flag: &str, seconds: f64, zero: bool) -> Result<Duration, 
         })
 }
 
+/// Rules of how votes are exchanged, which change no bit of a model all of whose workers vote.
+const OF_THE_EXCHANGE: [&str; 10] = [
+    "chunk",
+    "deadline",
+    "deadline-ceiling",
+    "deadline-floor",
+    "digest-every",
+    "max-non-finite",
+    "quorum",
+    "replicas",
+    "shards",
+    "topology",
+];
+
 impl RuleFlags {
     /// The fewest ballots that decide: as told, else more than half of the workers.
     pub(crate) fn quorum(&self) -> u16 {
@@ -128,7 +142,8 @@ impl RuleFlags {
         })
     }
 
-    /// The rules of a run of so many rounds as its model files keep them, with the learning rate that holds where none was told.
+    /// The rules of a run of so many rounds as its model files keep them, with the learning rate that holds where none was told: those
+    /// that enter the model, so that equal models of equal rules are equal files.
     pub(crate) fn as_config(&self, rounds: u64) -> Result<RunConfig, Failure> {
         let table = toml::Table::try_from(self)
             .map_err(|error| Failure::internal("cannot write the settings", &error))?;
@@ -136,7 +151,8 @@ impl RuleFlags {
             toml::Value::String(text) => text,
             other => other.to_string(),
         };
-        let mut config: RunConfig = table.into_iter().map(|(key, value)| (key, text(value))).collect();
+        let kept = table.into_iter().filter(|(key, _)| !OF_THE_EXCHANGE.contains(&key.as_str()));
+        let mut config: RunConfig = kept.map(|(key, value)| (key, text(value))).collect();
         config.insert("rounds".into(), rounds.to_string());
         config.insert("eta".into(), self.eta(rounds).to_string());
         Ok(config)
@@ -204,6 +220,7 @@ impl RuleFlags {
 mod tests {
     use clap::Parser;
 
+    use super::OF_THE_EXCHANGE;
     use crate::flags::{Cli, Command};
 
     fn eta(line: &str, rounds: u64) -> f64 {
@@ -215,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn a_model_file_keeps_every_rule_and_the_rate_that_holds() {
+    fn a_model_file_keeps_the_rules_that_enter_it_and_the_rate_that_holds() {
         let Command::Train(flags) =
             Cli::parse_from(["signvote", "train", "--seed", "9", "--form", "lion"]).command
         else {
@@ -225,6 +242,10 @@ mod tests {
         let keys = ["seed", "rounds", "eta", "form", "beta", "layerwise", "aggregate", "tie"];
         let values = keys.map(|key| config[key].as_str());
         assert_eq!(values, ["9", "1760", "0.0005", "lion", "0.9", "false", "vote", "coin"]);
+        let table = toml::Table::try_from(&flags.rules).unwrap();
+        let told = OF_THE_EXCHANGE.into_iter().filter(|&key| table.contains_key(key)).count();
+        assert_eq!(config.len(), table.len() - told + ["rounds", "eta"].len(), "{config:?}");
+        assert!(OF_THE_EXCHANGE.iter().all(|&key| !config.contains_key(key)), "{config:?}");
     }
 
     #[test]

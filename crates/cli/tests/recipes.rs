@@ -178,7 +178,7 @@ fn a_model_has_the_steps_that_suit_it_where_no_others_are_told() {
         ("", true, "one-cycle"),
         ("--schedule cosine", true, "cosine"),
         ("--config file.toml", true, "step"),
-        ("--eta 0.01", false, "cosine"),
+        ("--eta 0.01", true, "one-cycle"),
         ("--aggregate mean", false, "cosine"),
     ] {
         assert_eq!(settings(flags, &[]), (layerwise, Some(schedule.into())), "{flags}");
@@ -193,6 +193,23 @@ fn a_model_has_the_steps_that_suit_it_where_no_others_are_told() {
     let kept = ["seed", "eta", "layerwise", "schedule"].map(|key| saved.config[key].as_str());
     assert_eq!(kept, ["9223372036854775807", "0.03", "true", "one-cycle"]);
     assert_eq!(saved.config["rounds"], saved.round.to_string());
+}
+
+#[test]
+fn models_are_listed_with_what_suits_them() {
+    let (_guard, here) = directory();
+    let models = run(&here, "models --json").succeeded().json();
+    let models = models.as_array().expect("a list");
+    let table = run(&here, "models").succeeded().out.join("\n");
+    for (name, parameters, rate) in [
+        ("mlp", 203_530, "1e-3·√(440/K)"),
+        ("resnet50", 25_557_032, "4.2e-4·(440/K)^0.25"),
+        ("gpt-small", 834_304, "0.03 by tensor, one-cycle"),
+    ] {
+        let model = models.iter().find(|model| model["name"] == name).expect(name);
+        assert_eq!((&model["parameters"], &model["rate"]), (&parameters.into(), &rate.into()));
+        assert!(table.lines().any(|line| line.starts_with(name) && line.contains(rate)), "{table}");
+    }
 }
 
 #[test]

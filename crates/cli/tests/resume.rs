@@ -54,7 +54,7 @@ fn an_interrupted_training_goes_on_to_the_same_bits() {
     signal("INT", cut.pid());
     cut.ended().failed(130, &["to go on: signvote train --resume run"]);
     let other = run(&here, "train --resume run --eta 0.5 --threads 2");
-    other.failed(2, &["--resume run: --eta is 0.5, but the run began with the default: leave it out"]);
+    other.failed(2, &["--resume run: --eta is 0.5, but the run began with 0.002: leave it out"]);
     // What one worker could not write whole is not gone on from.
     fs::write(here.join("run/workers/1.safetensors.2"), "torn").expect("a file of ours");
     let ended = run(&here, "train --resume run --json").succeeded();
@@ -95,7 +95,10 @@ fn a_killed_server_goes_on_at_the_same_round_with_the_same_bits() {
         let resumed = server.event("resumed");
         assert!(resumed["round"].as_u64() > Some(told), "a round that was told is there: {resumed}");
         assert_eq!(resumed["incarnation"], 0, "{resumed}");
-        assert!(text(&resumed["reason"]).contains("nothing is lost"), "{resumed}");
+        // It may have been killed while it wrote a round that nobody had been told of.
+        let reason = text(&resumed["reason"]);
+        let none_lost = ["nothing is lost", "no round that is whole in it is lost"];
+        assert!(none_lost.iter().any(|words| reason.contains(words)), "{resumed}");
     }
     let ended = ends_well(server, workers);
     assert_eq!(ended.event("finished")["round"], 240);

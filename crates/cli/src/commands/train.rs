@@ -87,17 +87,19 @@ pub(crate) fn run(flags: &TrainFlags, logs: LogFlags) -> Result<Exit, Failure> {
 
     // A page that has no place is told before there is a directory.
     let plan = Plan::make(&flags.watch)?;
-    let (directory, from) = match &flags.resume {
+    let mut flags = flags.clone();
+    let (directory, from) = match flags.resume.clone() {
         None => {
+            flags.settle_rate(rounds);
             let directory = run_directory(flags.run_dir.as_deref())?;
-            write_config(&directory, flags, "train")?;
+            write_config(&directory, &flags, "train")?;
             (directory, None)
         }
         Some(path) => {
-            let directory = RunDirectory::open(path)?;
+            let directory = RunDirectory::open(&path)?;
             directory.remove_partial_files();
-            as_it_began(&directory, flags)?;
-            let from = newest_point(&directory, flags)?;
+            as_it_began(&directory, &flags)?;
+            let from = newest_point(&directory, &flags)?;
             (directory, Some(from))
         }
     };
@@ -106,7 +108,7 @@ pub(crate) fn run(flags: &TrainFlags, logs: LogFlags) -> Result<Exit, Failure> {
     let watch = Watch::start(plan, &directory, flags.quiet)?;
     runtime()?.block_on(async {
         let mut run = Run {
-            flags,
+            flags: &flags,
             logs,
             per_epoch,
             rounds,
@@ -374,9 +376,9 @@ impl Run<'_> {
         }
     }
 
-    /// The rules as told, and else as suits the model; a process has one shard, however many vote in it.
+    /// The rules as told; a process has one shard, however many vote in it.
     fn rules_of_server(&self) -> RuleFlags {
-        let mut rules = self.flags.rules_with_rate(self.rounds);
+        let mut rules = self.flags.rules.clone();
         if rules.topology == TopologyKind::Sharded {
             rules.shards.get_or_insert(rules.workers / self.flags.local.voters());
         }
@@ -435,6 +437,12 @@ impl Run<'_> {
             learn.data,
             self.per_epoch,
             self.directory.path().display()
+        ));
+        self.progress.say(&format!(
+            "learning rate {:.1e}{}, {}",
+            shared.eta(self.rounds),
+            if shared.steps.layerwise { " of each tensor's size" } else { "" },
+            shared.schedule
         ));
         if local.local > 1 {
             let l = local.local;

@@ -53,7 +53,7 @@ pub(crate) struct StepFlags {
     pub(crate) decay_on: DecayOn,
 
     /// Every tensor moves at --eta times the root mean square of its values, between 0.01 and 0.1 of it: --eta 0.02 is two hundredths of
-    /// itself a round.
+    /// itself a round. In train of small text models so unless SIGNVOTE_LAYERWISE or a file says no.
     #[arg(long)]
     pub(crate) layerwise: bool,
 
