@@ -10,6 +10,7 @@ use clap::{ArgAction, CommandFactory, FromArgMatches};
 
 use crate::exit::{Exit, Failure};
 use crate::flags::{Cli, Command};
+use crate::suiting::Suiting;
 
 /// Prefix of the variables.
 pub(crate) const PREFIX: &str = "SIGNVOTE_";
@@ -37,7 +38,8 @@ pub(crate) fn parse() -> Result<Cli, Failure> {
     };
     let cli = read(&told)?;
     let suiting = match &cli.command {
-        Command::Train(flags) => flags.suiting(),
+        Command::Train(flags) => Suiting::of_vote(&flags.learn, &flags.rules),
+        Command::FindRate(flags) => Suiting::of_vote(&flags.learn, &flags.rules),
         _ => None,
     };
     // Read again, because a setting's default depends on that of another.

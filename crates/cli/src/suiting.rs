@@ -5,7 +5,7 @@
 
 use signvote_learn::ModelKind;
 
-use crate::flags::{Aggregate, RuleFlags, ScheduleName, TrainFlags};
+use crate::flags::{Aggregate, LearnFlags, RuleFlags, ScheduleName, TrainFlags};
 
 /// Rounds in which most rates were measured: ten epochs of the data in the program.
 const MEASURED_ROUNDS: f64 = 440.0;
@@ -45,6 +45,11 @@ impl Suiting {
         words: "0.03 by tensor, one-cycle",
     };
 
+    /// What suits the model in a vote; a mean has no need of it.
+    pub(crate) fn of_vote(learn: &LearnFlags, rules: &RuleFlags) -> Option<Self> {
+        (rules.aggregate == Aggregate::Vote).then(|| Self::of(learn.model))
+    }
+
     /// What suits a model.
     pub(crate) fn of(model: ModelKind) -> Self {
         match model {
@@ -75,15 +80,10 @@ impl Suiting {
 }
 
 impl TrainFlags {
-    /// What suits the model in a vote.
-    pub(crate) fn suiting(&self) -> Option<Suiting> {
-        (self.rules.aggregate == Aggregate::Vote).then(|| Suiting::of(self.learn.model))
-    }
-
     /// Settles the learning rate for so many rounds, if it is left to the program. Whoever reads the settings of the run then has the
     /// same, and need not know the model.
     pub(crate) fn settle_rate(&mut self, rounds: u64) {
-        let suiting = self.suiting().filter(|it| it.goes_with(&self.rules));
+        let suiting = Suiting::of_vote(&self.learn, &self.rules).filter(|it| it.goes_with(&self.rules));
         let rate = suiting.map_or_else(|| self.rules.eta(rounds), |suiting| suiting.eta(rounds));
         self.rules.eta.get_or_insert(rate);
     }
@@ -93,6 +93,7 @@ impl TrainFlags {
 mod tests {
     use clap::Parser;
 
+    use super::Suiting;
     use crate::flags::{Cli, Command, TrainFlags};
 
     fn flags(line: &str) -> Box<TrainFlags> {
@@ -137,7 +138,10 @@ mod tests {
 
     #[test]
     fn settings_that_go_with_a_rate_are_those_of_flags() {
-        let settings = |line| flags(line).suiting().map(|suiting| suiting.settings());
+        let settings = |line| {
+            let flags = flags(line);
+            Suiting::of_vote(&flags.learn, &flags.rules).map(|suiting| suiting.settings())
+        };
         let pair = |key: &str, value: &str| (key.to_owned(), value.to_owned());
         assert_eq!(settings(""), Some(Vec::new()));
         assert_eq!(

@@ -186,9 +186,14 @@ fn a_model_has_the_steps_that_suit_it_where_no_others_are_told() {
     let variables = [("SIGNVOTE_LAYERWISE", "no"), ("SIGNVOTE_SCHEDULE", "constant")];
     assert_eq!(settings("", &variables), (false, Some("constant".into())));
 
+    // Rates that are looked for are of the same kind: a sweep by tensor begins at 1e-4.
+    let of_text = "--model gpt-small --data text --data-dir text --context 16 --batch 4 --workers 2";
+    let found = run(&here, &format!("find-rate {of_text} --rounds 20 --json")).succeeded().json();
+    assert!((0.9e-4..2e-4).contains(&number(&found["rows"][0]["eta"])), "{}", found["rows"][0]);
+
     // The server of the run has heard of it, and the model file keeps it.
-    let line = "train --quiet --model gpt-small --data text --data-dir text --context 16 --batch 4 --workers 2 --epochs 1";
-    run(&here, &format!("{line} --seed 9223372036854775807 --run-dir run")).succeeded();
+    let line = format!("train --quiet {of_text} --epochs 1 --seed 9223372036854775807 --run-dir run");
+    run(&here, &line).succeeded();
     let saved = load_model(&here.join("run/model.safetensors")).expect("a model");
     let kept = ["seed", "eta", "layerwise", "schedule"].map(|key| saved.config[key].as_str());
     assert_eq!(kept, ["9223372036854775807", "0.03", "true", "one-cycle"]);
@@ -198,8 +203,8 @@ fn a_model_has_the_steps_that_suit_it_where_no_others_are_told() {
 #[test]
 fn models_are_listed_with_what_suits_them() {
     let (_guard, here) = directory();
-    let models = run(&here, "models --json").succeeded().json();
-    let models = models.as_array().expect("a list");
+    let models = run(&here, "models --json").succeeded().out.join("\n");
+    let models: Vec<Value> = serde_json::from_str(&models).expect("a list");
     let table = run(&here, "models").succeeded().out.join("\n");
     for (name, parameters, rate) in [
         ("mlp", 203_530, "1e-3·√(440/K)"),
