@@ -57,6 +57,12 @@ impl RuleFlags {
         })
     }
 
+    /// The learning rate of a run of so many rounds, for people.
+    pub(crate) fn rate_in_words(&self, rounds: u64) -> String {
+        let of_what = if self.steps.layerwise { " of each tensor's size" } else { "" };
+        format!("learning rate {:.1e}{of_what}, {}", self.eta(rounds), self.schedule)
+    }
+
     /// Refuses what no run can have. The election checks its configuration too, but cannot name the flags.
     fn check(&self) -> Result<(), Failure> {
         let wrong = |flag: &str, wants: &str, got: &dyn std::fmt::Display| {

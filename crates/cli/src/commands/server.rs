@@ -107,6 +107,7 @@ pub(crate) fn run(flags: &ServerFlags) -> Result<Exit, Failure> {
             recorder.directory.path().display()
         ));
         recorder.progress.say(&progress::kernels());
+        recorder.progress.say(&flags.rules.rate_in_words(terms.rounds));
         recorder.progress.say(&rules(flags.rules.aggregate, quorum, usize::from(workers)));
         recorder.record_event(&Event::Listening {
             address: local.to_string(),

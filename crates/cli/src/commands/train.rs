@@ -438,12 +438,7 @@ impl Run<'_> {
             self.per_epoch,
             self.directory.path().display()
         ));
-        self.progress.say(&format!(
-            "learning rate {:.1e}{}, {}",
-            shared.eta(self.rounds),
-            if shared.steps.layerwise { " of each tensor's size" } else { "" },
-            shared.schedule
-        ));
+        self.progress.say(&shared.rate_in_words(self.rounds));
         if local.local > 1 {
             let l = local.local;
             self.progress.say(&match local.cast {
