@@ -346,7 +346,9 @@ def test_another_model_is_refused(tmp_path: pathlib.Path, threads: list[threadin
 def test_ctrl_c_is_heard_while_it_waits(tmp_path: pathlib.Path) -> None:
     server = Server(tmp_path, "--workers", "2", "--rounds", "5")
     code = (
-        "import numpy, signvote\n"
+        "import numpy, signal, signvote\n"
+        # A shell starts what runs in its background with the signal ignored.
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         f"signvote.Client({server.address!r}, [('w', [3])], lambda terms: numpy.zeros(3, numpy.float32),"
         " waiting=lambda reason: print(reason, flush=True))\n"
     )
