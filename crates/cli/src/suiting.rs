@@ -3,6 +3,8 @@
 //! A vote's steps have one length whatever the gradient, so that what is right depends on how many there are, and on how much of a
 //! tensor's own size a step is. Where the constants come from: docs/accuracy.md.
 
+use std::fmt;
+
 use signvote_learn::ModelKind;
 
 use crate::flags::{Aggregate, LearnFlags, RuleFlags, ScheduleName, TrainFlags};
@@ -12,6 +14,38 @@ const MEASURED_ROUNDS: f64 = 440.0;
 /// How many times the rate of those a shorter run has at most: it does better with less than the law says.
 const MOST_TIMES: f64 = 2.0;
 
+/// What becomes of a rate in K rounds. Of square roots only, which are the same on every machine.
+#[derive(Clone, Copy, Debug)]
+enum Law {
+    /// It stays.
+    Same,
+    /// √([`MEASURED_ROUNDS`]/K).
+    Root,
+    /// ([`MEASURED_ROUNDS`]/K)^¼.
+    FourthRoot,
+}
+
+impl Law {
+    fn factor(self, rounds: u64) -> f64 {
+        let times = MEASURED_ROUNDS / rounds.max(1) as f64;
+        match self {
+            Self::Same => 1.0,
+            Self::Root => times.sqrt(),
+            Self::FourthRoot => times.sqrt().sqrt(),
+        }
+    }
+}
+
+impl fmt::Display for Law {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Same => Ok(()),
+            Self::Root => write!(f, "·√({MEASURED_ROUNDS}/K)"),
+            Self::FourthRoot => write!(f, "·({MEASURED_ROUNDS}/K)^0.25"),
+        }
+    }
+}
+
 /// A learning rate, and what goes with it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Suiting {
@@ -20,30 +54,27 @@ pub(crate) struct Suiting {
     schedule: Option<ScheduleName>,
     /// η in [`MEASURED_ROUNDS`].
     rate: f64,
-    /// What becomes of it in K rounds: a function of [`MEASURED_ROUNDS`]/K. Of square roots only, which are the same on every machine.
-    law: fn(f64) -> f64,
-    /// The whole of it, for people.
-    pub(crate) words: &'static str,
+    law: Law,
+}
+
+impl fmt::Display for Suiting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { layerwise, schedule, rate, law } = self;
+        write!(f, "{rate:e}{law}{}", if *layerwise { " by tensor" } else { "" })?;
+        schedule.map_or(Ok(()), |schedule| write!(f, ", {schedule}"))
+    }
 }
 
 impl Suiting {
     /// As in the paper's theorem 1, δ = 1/√(L₁K).
-    pub(crate) const PLAIN: Self =
-        Self { layerwise: false, schedule: None, rate: 1e-3, law: f64::sqrt, words: "1e-3·√(440/K)" };
+    pub(crate) const PLAIN: Self = Self { layerwise: false, schedule: None, rate: 1e-3, law: Law::Root };
     /// A share of each tensor's own size.
-    pub(crate) const LAYERWISE: Self =
-        Self { layerwise: true, rate: 0.025, words: "0.025·√(440/K) by tensor", ..Self::PLAIN };
+    pub(crate) const LAYERWISE: Self = Self { layerwise: true, rate: 0.025, ..Self::PLAIN };
     /// Through what was measured in 220 rounds (5e-4) and what the paper took in 114,320 (1e-4, ResNet-50 on ImageNet).
-    const RESNET: Self =
-        Self { rate: 4.2e-4, law: |times| times.sqrt().sqrt(), words: "4.2e-4·(440/K)^0.25", ..Self::PLAIN };
+    const RESNET: Self = Self { rate: 4.2e-4, law: Law::FourthRoot, ..Self::PLAIN };
     /// One rate for all tensors is 10% behind, and a rate that is reached too early does harm that lasts.
-    const TEXT: Self = Self {
-        layerwise: true,
-        schedule: Some(ScheduleName::OneCycle),
-        rate: 0.03,
-        law: |_| 1.0,
-        words: "0.03 by tensor, one-cycle",
-    };
+    const TEXT: Self =
+        Self { layerwise: true, schedule: Some(ScheduleName::OneCycle), rate: 0.03, law: Law::Same };
 
     /// What suits the model in a vote; a mean has no need of it.
     pub(crate) fn of_vote(learn: &LearnFlags, rules: &RuleFlags) -> Option<Self> {
@@ -62,7 +93,7 @@ impl Suiting {
 
     /// η before any schedule in so many rounds.
     pub(crate) fn eta(&self, rounds: u64) -> f64 {
-        self.rate * (self.law)(MEASURED_ROUNDS / rounds.max(1) as f64).min(MOST_TIMES)
+        self.rate * self.law.factor(rounds).min(MOST_TIMES)
     }
 
     /// The settings that go with it.

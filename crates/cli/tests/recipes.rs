@@ -209,7 +209,7 @@ fn models_are_listed_with_what_suits_them() {
     for (name, parameters, rate) in [
         ("mlp", 203_530, "1e-3·√(440/K)"),
         ("resnet50", 25_557_032, "4.2e-4·(440/K)^0.25"),
-        ("gpt-small", 834_304, "0.03 by tensor, one-cycle"),
+        ("gpt-small", 834_304, "3e-2 by tensor, one-cycle"),
     ] {
         let model = models.iter().find(|model| model["name"] == name).expect(name);
         assert_eq!((&model["parameters"], &model["rate"]), (&parameters.into(), &rate.into()));

@@ -17,7 +17,7 @@ struct Row {
     /// An example of the data that it is for.
     input: String,
     /// The learning rate that a vote on it has in K rounds where none is told.
-    rate: &'static str,
+    rate: String,
     source: &'static str,
 }
 
@@ -46,7 +46,7 @@ impl Row {
             name: kind.to_string(),
             parameters: kind.usual().dimension() as u64,
             input: kind.usual_shape().to_string(),
-            rate: Suiting::of(kind).words,
+            rate: Suiting::of(kind).to_string(),
             source: kind.source(),
         }
     }
