@@ -432,9 +432,10 @@ impl Run<'_> {
         let TrainFlags { learn, local, rules: shared, adversaries, epochs, .. } = self.flags;
         let workers = shared.workers;
         self.progress.say(&format!(
-            "training {} on {}: {workers} workers, {epochs} epochs of {} rounds; files in {}",
+            "training {} on {}: {workers} workers, {epochs} epoch{} of {} rounds; files in {}",
             learn.model,
             learn.data,
+            if *epochs == 1 { "" } else { "s" },
             self.per_epoch,
             self.directory.path().display()
         ));
