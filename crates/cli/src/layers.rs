@@ -6,6 +6,7 @@
 use std::ffi::OsString;
 
 use clap::builder::BoolishValueParser;
+use clap::error::ErrorKind;
 use clap::{ArgAction, CommandFactory, FromArgMatches};
 
 use crate::exit::{Exit, Failure};
@@ -17,7 +18,7 @@ pub(crate) const PREFIX: &str = "SIGNVOTE_";
 
 /// Reads flags, environment and configuration file.
 ///
-/// Prints help or a usage error by itself and exits, as clap does.
+/// Prints help and the version by itself and exits.
 pub(crate) fn parse() -> Result<Cli, Failure> {
     let arguments: Vec<OsString> = std::env::args_os().collect();
     // Numbers may be negative so that a wrong one is answered by its own name and range.
@@ -32,9 +33,13 @@ pub(crate) fn parse() -> Result<Cli, Failure> {
         }
     };
     let read = |settings: &[Setting]| {
-        // A usage error names what is wrong in its first line, and clap's exit code for it is 2: Exit::Usage.
-        let matches = with_settings(command.clone(), settings).get_matches_from(&arguments);
-        Cli::from_arg_matches(&matches).map_err(|error| Failure::usage(error.to_string()))
+        let matches = with_settings(command.clone(), settings).try_get_matches_from(&arguments);
+        matches.and_then(|matches| Cli::from_arg_matches(&matches)).map_err(|error| match error.kind() {
+            ErrorKind::DisplayHelp
+            | ErrorKind::DisplayVersion
+            | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => error.exit(),
+            _ => Failure::usage(in_one_line(&error)),
+        })
     };
     let cli = read(&told)?;
     let suiting = match &cli.command {
@@ -56,7 +61,23 @@ pub(crate) fn of_file_alone(subcommand: &str, path: &str, text: &str) -> Result<
     let command = with_settings(command, &settings);
     let matches = command.try_get_matches_from(["signvote", subcommand]);
     let cli = matches.and_then(|matches| Cli::from_arg_matches(&matches));
-    cli.map_err(|error| Failure::usage(format!("{path}: {error}")))
+    cli.map_err(|error| Failure::usage(format!("{path}: {}", in_one_line(&error))))
+}
+
+/// What is wrong, and what clap would have instead, without the usage that it adds below.
+fn in_one_line(error: &clap::Error) -> String {
+    let text = error.to_string();
+    let words = text.lines().map(str::trim).take_while(|line| !line.starts_with("Usage:"));
+    let words = words.filter(|line| !line.is_empty() && !line.starts_with("For more information"));
+    let mut line = String::new();
+    for word in words {
+        match word.strip_prefix("tip: ") {
+            Some(tip) => line += &format!("; {tip}"),
+            None if line.is_empty() => line += word.trim_start_matches("error: "),
+            None => line += &format!(" {word}"),
+        }
+    }
+    format!("{line}; see --help")
 }
 
 /// Changes every subcommand, and theirs; not the command itself, which may have flags for all of them.

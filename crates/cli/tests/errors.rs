@@ -325,6 +325,37 @@ fn a_server_that_says_nothing_is_given_up() {
 }
 
 #[test]
+fn what_cannot_be_read_is_answered_in_one_line_and_help_is_no_error() {
+    let (_guard, here) = directory();
+    for (line, words) in [
+        (
+            "train --wrokers 5",
+            "error: unexpected argument '--wrokers' found; a similar argument exists: '--workers'; see --help",
+        ),
+        ("train --eta x", "error: invalid value 'x' for '--eta <RATE>': invalid float literal; see --help"),
+        (
+            "train --aggregate x",
+            "error: invalid value 'x' for '--aggregate <AGGREGATE>' [possible values: vote, mean]; see --help",
+        ),
+        ("trian", "error: unrecognized subcommand 'trian'; a similar subcommand exists: 'train'; see --help"),
+        (
+            "export",
+            "error: the following required arguments were not provided: --out <FILE> <RUN_DIR>; see --help",
+        ),
+    ] {
+        let ended = run(&here, line);
+        assert_eq!((ended.code, &ended.err[..]), (Some(2), &[words.to_owned()][..]));
+    }
+    assert!(run(&here, "train --help").succeeded().out.len() > 100);
+    assert_eq!(run(&here, "--version").succeeded().out.len(), 1);
+    let nothing = run(&here, "");
+    assert!(
+        nothing.code == Some(2) && nothing.err.iter().any(|line| line.starts_with("Usage:")),
+        "{nothing:#?}"
+    );
+}
+
+#[test]
 fn a_variable_that_cannot_be_read_is_refused_like_its_flag() {
     let (_guard, here) = directory();
     let mut command = signvote(&here, "train");
