@@ -15,19 +15,11 @@ fn refused(here: &Path, line: &str, code: i32, words: &[&str]) {
     assert_eq!(names(here), before, "{line}");
 }
 
-/// As `refused`, for what the parser of the command line finds: lines with help follow the one that says what is wrong.
+/// As `refused`, for what the parser of the command line finds.
 #[track_caller]
 fn misspelt(line: &str, words: &[&str]) {
     let (_guard, here) = directory();
-    let ended = run(&here, line);
-    assert_eq!(ended.code, Some(2), "{ended:#?}");
-    assert!(ended.out.is_empty(), "{ended:#?}");
-    let first = ended.err.first().expect("a line");
-    assert!(first.starts_with("error: "), "{ended:#?}");
-    for word in words {
-        assert!(first.contains(word), "{word:?} is not in {first:?}");
-    }
-    assert!(names(&here).is_empty());
+    refused(&here, line, 2, words);
 }
 
 #[test]
@@ -360,7 +352,5 @@ fn a_variable_that_cannot_be_read_is_refused_like_its_flag() {
     let (_guard, here) = directory();
     let mut command = signvote(&here, "train");
     command.env("SIGNVOTE_WORKERS", "many");
-    let ended = Process::spawn(command).ended();
-    assert_eq!(ended.code, Some(2), "{ended:#?}");
-    assert!(ended.err[0].starts_with("error: ") && ended.err[0].contains("--workers"), "{ended:#?}");
+    Process::spawn(command).ended().failed_at_once(2, &["--workers"]);
 }
